@@ -1,0 +1,56 @@
+# Everything from a fresh clone with Python 3.11+, git and make: `make book`, `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PORT   ?= 8000
+NB     ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help book site serve test test-long lint export outputs bench readme clean distclean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(READY): constraints.txt settings.ini setup.py
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (once; a few minutes)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+book: $(READY)  ## the site, with a fresh run of the assignment's recipe made on this machine
+	@$(BIN)/python book/build.py
+
+site: $(READY)  ## render the site alone, from the outputs in the notebooks
+	@$(BIN)/python book/build.py --render
+
+serve: book  ## the site on http://localhost:8000 (PORT=...)
+	@$(BIN)/python -m http.server -d build/site -b 127.0.0.1 $(PORT)
+
+lint: $(READY)
+	@$(BIN)/ruff check -q .
+
+test: lint book  ## lint, notebooks against library, every notebook at smoke scale, tests, pages in a browser
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests
+
+test-long: lint book  ## test, and what takes longer (marked `long`)
+	@OMP_NUM_THREADS=1 CAM_COURSE_LONG=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests
+
+export: $(READY)  ## write the library and README.md from the notebooks, and clean these
+	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python book/readme.py
+
+readme: $(READY)
+	@$(BIN)/python book/readme.py
+
+outputs: $(READY)  ## execute stale notebooks in place and stamp them (NB="10_data 11_transforms": these)
+	@$(BIN)/python book/execute.py $(NB)
+
+bench: $(READY)  ## measure; writes tests/bench/results
+	@$(BIN)/python tests/bench/run.py
+
+clean:  ## remove what was built
+	@rm -rf build _book dist *.egg-info .pytest_cache .ruff_cache
+
+distclean: clean  ## and the virtual environment
+	@rm -rf $(VENV)

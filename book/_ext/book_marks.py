@@ -1,0 +1,91 @@
+"""Plain marks of the notebooks' markdown -> MyST: citations, numbered exercises, hidden solutions.
+
+A notebook says `[@kingma2015]`, `### Exercise: Halve the rate` and `<details><summary>Solution</summary>`, which read well on
+GitHub and Colab. Code, mathematics and comments are never touched.
+"""
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_protected = re.compile(
+    r"(?P<fence>^(?P<tick>`{3,}|~{3,})[^\n]*\n.*?^(?P=tick)[^\n]*$)"       # fenced code
+    r"|(?P<code>(?P<q>`+)(?!`).+?(?<!`)(?P=q)(?!`))"                       # inline code
+    r"|(?P<comment><!--.*?-->)"
+    r"|(?P<block>\$\$.+?\$\$)"
+    r"|(?P<math>(?<![\\$])\$(?![\s$])[^$\n]+?(?<![\s\\])\$(?![\d$]))",
+    re.S | re.M)
+_cite = re.compile(r"\[(?P<body>@[\w:./-]+(?:,[^\];@]*)?(?:;\s*@[\w:./-]+(?:,[^\];@]*)?)*)\]")
+_cite_item = re.compile(r"@(?P<key>[\w:./-]*\w)(?:,\s*(?P<where>.*\S))?")
+_heading = re.compile(r"^(?P<level>#{1,6})\s+(?P<text>.*?)\s*#*$")
+_exercise = re.compile(r"^Exercise(?:\s+\d+)?\s*:\s*(?P<title>.+)$")
+_lead = re.compile(r"^\*\*Exercise\.\*\*\s*")
+
+
+def outside_code(text: str, change: Callable[[str], str]) -> str:
+    "Apply `change` to the stretches of `text` that are prose."
+    out, last = [], 0
+    for m in _protected.finditer(text):
+        out += [change(text[last:m.start()]), m[0]]
+        last = m.end()
+    return "".join([*out, change(text[last:])])
+
+
+def citations(text: str) -> str:
+    "`[@a; @b, section 2]` -> one MyST citation."
+    def one(m: re.Match) -> str:
+        items = [_cite_item.fullmatch(part.strip()) for part in m["body"].split(";")]
+        keys = [f"{i['key']}{{{i['where']}}}" if i["where"] else i["key"] for i in items]
+        return "{cite:p}`" + ",".join(keys) + "`"
+    return outside_code(text, lambda s: _cite.sub(one, s))
+
+
+def cited(text: str) -> list[str]:
+    "Keys that a markdown text cites, in order."
+    keys: list[str] = []
+    outside_code(text, lambda s: keys.extend(
+        i["key"] for m in _cite.finditer(s) for i in _cite_item.finditer(m["body"])) or s)
+    return keys
+
+
+@dataclass
+class Exercises:
+    "Numbers the exercises of one chapter, in order of appearance."
+    count: int = 0
+
+    def __call__(self, text: str) -> str:
+        "Each `### Exercise: title` section, up to the next heading of its level or above, becomes an admonition."
+        out: list[str] = []
+        open_level, fence = 0, ""
+        for line in text.split("\n"):
+            if m := re.match(r"^\s*(`{3,}|~{3,})", line):
+                fence = "" if fence and m[1].startswith(fence) else fence or m[1]
+            heading = None if fence else _heading.match(line)
+            if heading and open_level and len(heading["level"]) <= open_level:
+                out += [self._close(), ""]
+                open_level = 0
+            if heading and (m := _exercise.match(heading["text"])):
+                open_level = len(heading["level"])
+                self.count += 1
+                out += [f"::::::{{admonition}} Exercise {self.count}. {m['title']}", ":class: exercise",
+                        f":name: exercise-{self.count}", ""]
+            else:
+                out.append(_lead.sub("", line) if open_level else line)
+        if open_level: out.append(self._close())
+        return "\n".join(out)
+
+    @staticmethod
+    def _close() -> str:
+        return "::::::"
+
+
+def details(text: str) -> str:
+    "Markdown inside `<details>` is read as markdown: blank lines around the tags, and a class for the style sheet."
+    def fix(s: str) -> str:
+        s = re.sub(r"<details>\s*<summary>(.*?)</summary>[ \t]*\n?",
+                   lambda m: f'<details class="solution">\n<summary>{m[1]}</summary>\n\n', s, flags=re.S)
+        return re.sub(r"\n*[ \t]*</details>", "\n\n</details>", s)
+    return outside_code(text, fix)
+
+
+def translate(text: str, exercises: Exercises) -> str:
+    return citations(exercises(details(text)))

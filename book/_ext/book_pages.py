@@ -1,0 +1,75 @@
+"""What the book adds to a page: the stamp of its outputs, the fresh run, search that works from the file system."""
+import html
+import json
+from configparser import ConfigParser
+from datetime import date
+from pathlib import Path
+
+import nbformat
+import stamps
+from docutils import nodes
+from docutils.parsers.rst import Directive
+
+
+def settings(root: Path) -> dict[str, str]:
+    "settings.ini as nbdev reads it."
+    parser = ConfigParser(delimiters=["="])
+    if not parser.read(root/"settings.ini", encoding="utf-8"): raise FileNotFoundError(f"no settings.ini in {root}")
+    return dict(parser["DEFAULT"])
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90: return f"{seconds:.0f} s"
+    return f"{seconds/60:.0f} min" if seconds < 5400 else f"{seconds/3600:.1f} h"
+
+
+def stamp_html(nb) -> str:
+    "One quiet line: when and where the outputs of this page were made."
+    stamp = stamps.stamp_of(nb)
+    if not stamp: return ""
+    versions = stamp.get("versions", {})
+    day = date.fromisoformat(stamp["date"])
+    parts = [f'<time datetime="{day}">{day.day} {day:%B %Y}</time>', html.escape(stamp["device"])]
+    if stamp.get("data"): parts.append("data: " + html.escape(", ".join(stamp["data"])))
+    parts.append(duration(stamp["seconds"]))
+    parts += [f"{html.escape(k)} {html.escape(v)}" for k, v in versions.items() if k in ("python", "torch")]
+    full = ", ".join(f"{k} {v}" for k, v in versions.items())
+    changed = stamp.get("library_hash") != stamps.library_hash(json.loads(nbformat.writes(nb)))
+    note = ' <strong class="stamp-old">The library has changed since.</strong>' if changed else ""
+    return (f'<p class="stamp" title="{html.escape(full, quote=True)}">Outputs made on '
+            + " · ".join(parts).replace("\n", " ") + f".{note}</p>")
+
+
+def under_title(nb, text: str) -> None:
+    "Insert raw HTML after the first level-1 heading."
+    if not text: return
+    for cell in nb.cells:
+        if cell.cell_type != "markdown" or not cell.source.lstrip().startswith("# "): continue
+        head, _, rest = cell.source.lstrip().partition("\n")
+        cell.source = f"{head}\n\n{text}\n\n{rest.lstrip()}"
+        return
+
+
+class FreshRun(Directive):
+    "`{fresh-run}`: the report of the training that `make book` made on this machine, in a frame."
+    has_content = False
+
+    def run(self) -> list[nodes.Node]:
+        env = self.state.document.settings.env
+        folder = Path(env.srcdir)/"build"/"extra"/"fresh_run"
+        summary = folder/"summary.json"
+        env.note_dependency(str(summary))
+        if not summary.exists():
+            text = "No fresh run was made when this site was built: the command was “make site”. “make book” makes one."
+            return [nodes.note("", nodes.paragraph("", text))]
+        s = json.loads(summary.read_text(encoding="utf-8"))
+        up = "../"*env.docname.count("/")
+        rows = "".join(f"<tr><th scope=row>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in s["shown"].items())
+        raw = (f'<table class="fresh-run"><tbody>{rows}</tbody></table>\n'
+               f'<p><a href="{up}fresh_run/report.html">Open the report on a page of its own</a></p>\n'
+               f'<iframe class="fresh-run" src="{up}fresh_run/report.html" title="Report of the fresh run" loading="lazy"></iframe>')
+        return [nodes.raw("", raw, format="html")]
+
+
+def setup(app) -> None:
+    app.add_directive("fresh-run", FreshRun)

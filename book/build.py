@@ -1,0 +1,101 @@
+"""Make the site.
+
+    python book/build.py            check that notebooks and library agree, train the fresh run if its code changed, render
+    python book/build.py --render   render alone
+
+Nothing is done twice: when no input changed since the last good build, this says so and returns at once.
+"""
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import stamps
+
+ROOT = stamps.ROOT
+BUILD = ROOT/"build"
+SITE, EXTRA, DONE = BUILD/"site", BUILD/"extra", BUILD/"site.done"
+INPUTS = ("nbs/*.ipynb", "book/**/*", "cam_course/**/*", "build/extra/**/*", "settings.ini", "constraints.txt")
+
+
+def input_hash() -> str:
+    "Hash of everything that the pages are made from."
+    h = hashlib.sha256()
+    for pattern in INPUTS:
+        for f in sorted(ROOT.glob(pattern)):
+            if f.is_file() and "__pycache__" not in f.parts:
+                h.update(f.relative_to(ROOT).as_posix().encode() + b"\0" + f.read_bytes() + b"\0")
+    return h.hexdigest()
+
+
+def toc_pages(toc: Path = ROOT/"book"/"_toc.yml") -> list[str]:
+    "Every page that _toc.yml names, as a path without suffix."
+    import yaml
+
+    def walk(node) -> list[str]:
+        if isinstance(node, list): return [p for n in node for p in walk(n)]
+        if not isinstance(node, dict): return []
+        own = [node[k] for k in ("root", "file") if k in node]
+        return own + [p for k in ("parts", "chapters", "sections", "entries", "subtrees") for p in walk(node.get(k))]
+    return walk(yaml.safe_load(toc.read_text(encoding="utf-8")))
+
+
+def missing_pages(site: Path = SITE) -> list[str]:
+    pages = [p for p in toc_pages() if not (site/f"{p}.html").is_file()]
+    return pages + [p for p in ("index.html", "search.html") if not (site/p).is_file()]
+
+
+def render(builder: str = "html", out: Path = SITE) -> bool:
+    "jupyter-book's own build, with warnings as errors; True when there was none."
+    from jupyter_book.sphinx import build_sphinx
+
+    EXTRA.mkdir(parents=True, exist_ok=True)
+    result = build_sphinx(
+        ROOT, out, noconfig=True, path_config=ROOT/"book"/"_config.yml", builder=builder, doctreedir=BUILD/"doctrees",
+        confoverrides={"external_toc_path": str(ROOT/"book"/"_toc.yml"), "latex_individualpages": False, "nitpicky": True},
+        warningiserror=True, keep_going=True, jobs=os.cpu_count() or 1, quiet=True)
+    return result == 0
+
+
+def in_step() -> list[str]:
+    "Modules of the library that are not what the notebooks export."
+    import export_check
+    return export_check.differences()
+
+
+def stop(message: str) -> int:
+    print(f"book: {message}", file=sys.stderr)
+    return 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--render", action="store_true", help="only render: no check, no fresh run")
+    p.add_argument("--force", action="store_true", help="build even if nothing changed")
+    args = p.parse_args(argv)
+    start = time.monotonic()
+
+    if not args.render:
+        if bad := in_step(): return stop("library and notebooks differ; run `nbdev_export`:\n  " + "\n  ".join(bad))
+        fresh = subprocess.run([sys.executable, ROOT/"book"/"fresh_run.py"], cwd=ROOT, check=False)
+        if fresh.returncode: return stop("the fresh run failed")
+    key = input_hash()
+    if not args.force and DONE.exists() and DONE.read_text() == key and not missing_pages():
+        print(f"book: nothing changed, {SITE.relative_to(ROOT)}/index.html is up to date ({time.monotonic() - start:.1f} s)")
+        return 0
+    DONE.unlink(missing_ok=True)
+    if args.force: shutil.rmtree(BUILD/"doctrees", ignore_errors=True)
+    if not render(): return stop("the build gave warnings; they are listed above")
+    if missing := missing_pages(): return stop(f"pages of _toc.yml that were not made: {', '.join(missing)}")
+    DONE.write_text(input_hash())
+    print(f"book: {len(toc_pages())} pages in {time.monotonic() - start:.0f} s; open {SITE.relative_to(ROOT)}/index.html")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+// The arithmetic of nbs/04_momentum.ipynb, function for function; tests/test_momentum.py holds both to 1e-9.
+
+/** Error factor per step of momentum in one direction: the larger |root| of r² - trace r + det. */
+export function spectralRadius(lr, beta, curvature, nesterov) {
+  const s = 1 - lr * curvature;
+  const trace = nesterov ? (1 + beta) * s : beta + s, det = nesterov ? beta * s : beta;
+  const gap = trace ** 2 - 4 * det;
+  return gap < 0 ? Math.sqrt(Math.abs(det)) : (Math.abs(trace) + Math.sqrt(gap)) / 2;
+}
+
+/** True where the roots are complex: the error swings about the minimum. */
+export function swings(lr, beta, curvature, nesterov) {
+  const s = 1 - lr * curvature;
+  return nesterov ? ((1 + beta) * s) ** 2 < 4 * beta * s : (beta + s) ** 2 < 4 * beta;
+}
+
+/** The β of fastest decay without oscillation. */
+export const criticalBeta = (lr, curvature) => (1 - Math.sqrt(lr * curvature)) ** 2;
+
+/** The lr·curvature at which the iteration stops converging. */
+export const stabilityLimit = (beta, nesterov) => (2 + 2 * beta) / (nesterov ? 1 + 2 * beta : 1);
+
+/** Rate, β and error factor per step of fastest decay for curvatures in [low, high]. */
+export function bestMomentum(low, high, nesterov) {
+  if (nesterov) {
+    const q = Math.sqrt((3 * high) / low + 1);
+    return [4 / (3 * high + low), (q - 2) / (q + 2), 1 - 2 / q];
+  }
+  const a = Math.sqrt(low), b = Math.sqrt(high), root = (b - a) / (b + a);
+  return [(2 / (a + b)) ** 2, root ** 2, root];
+}
+
+/** Momentum from rest on ½ Σ curvatureᵢ wᵢ²: steps + 1 points. With nesterov: the look-ahead points, as torch stores them. */
+export function momentumQuadratic(curvatures, start, lr, beta, steps, nesterov) {
+  const path = [start];
+  let z = start.map(() => 0);
+  for (let k = 0; k < steps; k++) {
+    const w = path[k], g = w.map((v, i) => curvatures[i] * v);
+    z = z.map((v, i) => beta * v + g[i]);
+    path.push(w.map((v, i) => v - lr * (nesterov ? g[i] + beta * z[i] : z[i])));
+  }
+  return path;
+}

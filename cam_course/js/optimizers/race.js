@@ -1,0 +1,75 @@
+// Six optimizers race from a start that the reader drags: their paths on the surface, and the loss against the step.
+import { Figure } from "../lib/figure.js";
+import { button, select, slider, toggle } from "../lib/controls.js";
+import { handle } from "../lib/handle.js";
+import { Plot } from "../lib/plot.js";
+import { surface } from "../lib/surface.js";
+import { RACE_SURFACES, lossGap, raceTrajectory, tunedRate } from "../math/optimizers.js";
+
+const RACER_NAMES = { sgd: "SGD", momentum: "Momentum", nesterov: "Nesterov", adagrad: "Adagrad", rmsprop: "RMSProp", adam: "Adam" };
+const FLOOR = 1e-12;                                       // of the loss plot
+const RACE_TITLES = { beale: "Beale's function", rosenbrock: "Rosenbrock's valley" };
+
+function render(context) {
+  const fig = new Figure(context, "Race of six optimizers over a loss surface");
+  const map = new Plot(fig, { label: "", height: (w) => Math.max(230, 0.5 * w), x: { label: "w₁" }, y: { label: "w₂" } });
+  const chart = new Plot(fig, { label: "", height: (w) => Math.max(210, 0.36 * w), margin: { right: 118, left: 56 },
+    x: { label: "step" }, y: { label: "loss above the minimum", log: true } });
+  const shade = surface(map);
+  const limits = () => RACE_SURFACES[fig.get("surface")].limits;
+  const place = handle(map, { label: "Start point; arrow keys move it", step: [0.05, 0.05], get: () => fig.get("start"),
+    set: ([x, y]) => { const [x0, x1, y0, y1] = limits(); fig.set("start", [Math.min(x1, Math.max(x0, x)), Math.min(y1, Math.max(y0, y))]); } });
+
+  let shown = Infinity;                                    // steps drawn so far
+  const race = () => fig.animate((k) => { shown = k; fig.invalidate(); return k < fig.get("steps"); },
+    () => { shown = Infinity; fig.invalidate(); });
+  const rate = slider(fig, "lr", "learning rate of all", { min: 1e-4, max: 10, log: true, format: (v) => String(v) });
+  fig.row(button("Race", race),
+    select(fig, "surface", "Surface", Object.keys(RACE_SURFACES).map((name) => [name, RACE_TITLES[name] ?? name])),
+    toggle(fig, "tuned", "each at its own best rate"));
+  fig.row(rate);
+  fig.on("surface", () => fig.set("start", RACE_SURFACES[fig.get("surface")].start));
+  for (const trait of ["surface", "start", "tuned", "lr"]) fig.on(trait, () => { fig.stop(); shown = Infinity; });
+
+  let key = "", runs = [];
+  const compute = () => {                                  // once for each state, not once for each frame
+    const [name, start, tuned, lr, steps] = ["surface", "start", "tuned", "lr", "steps"].map((trait) => fig.get(trait));
+    const now = JSON.stringify([name, start, tuned, lr, steps]);
+    if (now === key) return;
+    key = now;
+    runs = Object.keys(RACER_NAMES).map((optimizer) => {
+      const own = tuned ? tunedRate(optimizer, name, start, steps) : lr;
+      const path = raceTrajectory(optimizer, name, start, own, steps);
+      return { title: RACER_NAMES[optimizer], lr: own, path, gaps: lossGap(name, path) };
+    });
+  };
+
+  return fig.draw(["surface", "start", "tuned", "lr", "steps"], () => {
+    compute();
+    const name = fig.get("surface"), tuned = fig.get("tuned"), { f, minimum } = RACE_SURFACES[name], [x0, x1, y0, y1] = limits();
+    rate.style.visibility = tuned ? "hidden" : "visible";
+    map.x.domain = [x0, x1];
+    map.y.domain = [y0, y1];
+    shade(f, { key: name, transform: (v) => Math.log(v - minimum + 0.05) });
+    chart.x.domain = [0, fig.get("steps")];
+    const start = runs[0].gaps[0];
+    chart.y.domain = [FLOOR, 100 * Math.max(start, 1e-3)];
+    runs.forEach(({ title, lr, path, gaps }, i) => {
+      const last = Math.min(shown, path.length - 1);
+      map.line(`path ${i}`, path.slice(0, last + 1), { color: i, width: 2 });
+      if (shown < path.length) map.dots(`head ${i}`, path.slice(last, last + 1), { color: i, radius: 5 });
+      chart.line(`loss ${i}`, gaps.slice(0, last + 1).map((gap, k) => [k, Math.max(gap, FLOOR)]),
+        { color: i, width: 2, name: tuned ? `${title} ${lr}` : title });
+    });
+    place();
+    const words = (gap) => (Number.isNaN(gap) ? "gone" : gap < FLOOR ? "under 1e-12" : gap.toPrecision(1));
+    const order = [...runs].sort((a, b) => (Number.isNaN(a.gaps.at(-1)) ? 1 : 0) - (Number.isNaN(b.gaps.at(-1)) ? 1 : 0) || a.gaps.at(-1) - b.gaps.at(-1));
+    const text = `${tuned ? "Each at its best rate" : `All at ${fig.get("lr")}`}, after ${fig.get("steps")} steps: `
+      + order.map(({ title, gaps }) => `${title} ${words(gaps.at(-1))}`).join(", ") + ".";
+    map.describe(`${RACE_TITLES[name] ?? name} with the paths of six optimizers. ${text}`);
+    chart.describe(`Loss above the minimum against the step. ${text}`);
+    fig.say(text);
+  });
+}
+
+export default { render };

@@ -1,0 +1,162 @@
+"""How long Grad-CAM takes: ours beside grad-cam, torchcam and captum, in turn on the same images, as ratios.
+
+    python tests/bench/bench_gradcam.py [--width 64] [--rounds 5] [--device cpu] [--threads 1] [--many 1000]
+
+Peers that are not installed are left out. Exits with 1 if a ratio misses its mark (marks: see `MARKS`).
+"""
+import argparse
+import importlib.util
+import resource
+import statistics
+import sys
+import time
+
+import torch
+from cam_course.gradcam import GradCAM, normalize_maps
+from cam_course.models.resnet import ResNet18
+
+LAYERS = ["layer1", "layer2", "layer3", "layer4"]
+CLASSES = 10
+MARKS = {"grad-cam, an object per layer": 10, "grad-cam, its best use": 2, "torchcam": 1.2, "layer4 / inference": .9}
+
+
+def ours(model, x):
+    "(layers, N, K, H, W)"
+    maps = GradCAM(model, LAYERS, min_size=1).explain(x, "all")
+    return torch.stack([normalize_maps([raw], x.shape[-2:]) for raw in maps.raw])
+
+
+def library_per_layer(model, x):
+    from pytorch_grad_cam import GradCAM as Library
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    found = []
+    for name in LAYERS:
+        per_class = []
+        for c in range(CLASSES):
+            with Library(model=model, target_layers=[model.get_submodule(name)]) as cam:
+                per_class.append(torch.from_numpy(cam(input_tensor=x, targets=[ClassifierOutputTarget(c)]*len(x))))
+        found.append(torch.stack(per_class, 1))
+    return torch.stack(found)
+
+
+def library_best(model, x):
+    from pytorch_grad_cam import GradCAM as Library
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    class PerLayer(Library):
+        def aggregate_multi_layers(self, cam_per_target_layer):
+            return cam_per_target_layer
+
+    found = []
+    with PerLayer(model=model, target_layers=[model.get_submodule(n) for n in LAYERS]) as cam:
+        for c in range(CLASSES):
+            layers = cam(input_tensor=x, targets=[ClassifierOutputTarget(c)]*len(x))
+            found.append(torch.stack([torch.from_numpy(m[:, 0]) for m in layers]))
+    return torch.stack(found, 2)
+
+
+def torchcam(model, x):
+    from torchcam.methods import GradCAM as Torchcam
+
+    found = []
+    with Torchcam(model, LAYERS) as cam:
+        scores = model(x)
+        for c in range(CLASSES):
+            maps = cam(c, scores, normalized=False, retain_graph=c + 1 < CLASSES)
+            found.append(torch.stack([normalize_maps([m], x.shape[-2:]) for m in maps]))
+    return torch.stack(found, 2)
+
+
+def captum(model, x):
+    from captum.attr import LayerGradCam
+
+    per_layer = []
+    for name in LAYERS:
+        cam = LayerGradCam(model, model.get_submodule(name))
+        raw = torch.stack([cam.attribute(x, c)[:, 0].detach() for c in range(CLASSES)], 1)
+        per_layer.append(normalize_maps([raw], x.shape[-2:]))
+    return torch.stack(per_layer)
+
+
+PEERS = {"grad-cam, an object per layer": ("pytorch_grad_cam", library_per_layer),
+         "grad-cam, its best use": ("pytorch_grad_cam", library_best),
+         "torchcam": ("torchcam", torchcam), "captum": ("captum", captum)}
+
+
+def seconds(call):
+    "Wall time of `call()` and what it returned."
+    sync = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    sync()
+    start = time.perf_counter()
+    result = call()
+    sync()
+    return time.perf_counter() - start, result
+
+
+def compare_peers(model, x, rounds):
+    "Print seconds and ratios of everyone; return the ratios by peer."
+    peers = {n: f for n, (module, f) in PEERS.items() if importlib.util.find_spec(module)}
+    want = ours(model, x)
+    for name, draw in peers.items():
+        print(f"  {name}: largest difference of a map {float((draw(model, x).to(want.device) - want).abs().max()):.1e}")
+    times = {name: [] for name in ["ours", *peers]}
+    for _ in range(rounds):
+        for name, draw in {"ours": ours, **peers}.items():
+            times[name].append(seconds(lambda draw=draw: draw(model, x))[0])
+    ratios = {n: statistics.median(a/b for a, b in zip(t, times["ours"], strict=True)) for n, t in times.items()}
+    for name, values in times.items():
+        print(f"  {name:32} {statistics.median(values):8.3f} s   {ratios[name]:6.2f}x ours")
+    return ratios
+
+
+def throughput(model, x, rounds):
+    "Maps of the predicted class as a share of plain inference, for the layers one looks at."
+    def inference():
+        with torch.inference_mode():
+            return model(x)
+
+    cams = {name: GradCAM(model, name, min_size=1, batch_size=len(x)) for name in ["layer4", "layer3"]}
+    times = {"inference": [], "layer4": [], "layer3": []}
+    for i in range(rounds + 1):
+        for name, call in {"inference": inference, **{n: lambda c=c: c(x) for n, c in cams.items()}}.items():
+            taken = seconds(call)[0]
+            if i:  # the first round warms up
+                times[name].append(taken)
+    ratios = {}
+    for name in cams:
+        ratios[name] = statistics.median(a/b for a, b in zip(times["inference"], times[name], strict=True))
+        print(f"  {name}: {len(x)/statistics.median(times[name]):,.0f} maps/s, {100*ratios[name]:.0f} % of inference")
+    return ratios
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in {"width": 64, "rounds": 5, "device": "cpu", "threads": 1, "many": 1000, "images": 8}.items():
+        parser.add_argument(f"--{name}", type=type(value), default=value)
+    a = parser.parse_args()
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(0)
+    model = ResNet18(width=a.width).eval().to(a.device)
+    x = torch.randn(a.images, 3, 32, 32, device=a.device)
+    print(f"{a.images} images x {CLASSES} classes x {len(LAYERS)} layers, ResNet18 width {a.width}, {a.device}, "
+          f"{a.threads} thread(s), torch {torch.__version__}")
+    ratios = compare_peers(model, x, a.rounds)
+    many = torch.randn(a.many, 3, 32, 32, device=a.device)
+    print(f"predicted class, {min(a.many, 256)} images in a batch")
+    ratios["layer4 / inference"] = throughput(model, many[:256], a.rounds)["layer4"]
+    if a.many:
+        GradCAM(model, LAYERS, min_size=1, batch_size=64)(many[:128], "all")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        taken, maps = seconds(lambda: GradCAM(model, LAYERS, min_size=1, batch_size=64)(many, "all"))
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)/1024
+        print(f"{a.many} x {CLASSES} x {len(LAYERS)}: {taken:.1f} s; peak memory grew by {grown:.0f} MB over that of 128 "
+              f"images, of which the result is {maps.nbytes/2**20:.0f} MB")
+    missed = [f"{name}: {ratios[name]:.2f}, mark {mark}" for name, mark in MARKS.items()
+              if name in ratios and ratios[name] < mark]
+    print("missed: " + "; ".join(missed) if missed else "all marks met")
+    sys.exit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()

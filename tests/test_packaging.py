@@ -1,0 +1,115 @@
+"What people install: the wheel, used outside the checkout."
+
+import os
+import statistics
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), str(ROOT)]
+    subprocess.run(build, check=True, cwd=out, capture_output=True)
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory) -> Path:
+    "The wheel unpacked in a folder of its own, which comes first on the path: the checkout is not used."
+    target = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+    return target
+
+
+def python(installed: Path, code: str, cwd: Path) -> str:
+    env = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_wheel_has_what_the_pages_and_types_need(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert "cam_course/py.typed" in names
+    js = {str(p.relative_to(ROOT)) for p in (ROOT / "cam_course" / "js").rglob("*") if p.is_file()}
+    modules = {str(p.relative_to(ROOT)) for p in (ROOT / "cam_course").rglob("*.py")}
+    assert js and js | modules <= names
+    assert not [n for n in names if n.startswith(("tests", "nbs", "book"))]
+    assert wheel.stat().st_size < 8e6
+
+
+def test_it_is_the_wheel_that_runs(installed, tmp_path):
+    assert python(installed, "import cam_course.main as m; print(m.__file__)", tmp_path).startswith(str(installed))
+
+
+def seconds(installed: Path, cwd: Path, code: str) -> float:
+    "User + system time of a fresh process: what an import costs, however busy the machine is."
+    measure = f"import os; a = os.times(); {code}; b = os.times(); print(b.user - a.user + b.system - a.system)"
+    return float(python(installed, measure, cwd).splitlines()[-1])
+
+
+def ratio(installed: Path, cwd: Path, code: str, pairs: int = 5) -> float:
+    "Median over interleaved pairs of the time of `code` over that of `import torch`."
+    seconds(installed, cwd, code)
+    return statistics.median(
+        seconds(installed, cwd, code) / seconds(installed, cwd, "import torch") for _ in range(pairs)
+    )
+
+
+def test_import_costs_little_more_than_torch(installed, tmp_path):
+    found = ratio(installed, tmp_path, "from cam_course.main import run")
+    assert found <= 1.10, f"from cam_course.main import run costs {found:.2f}x import torch"
+
+
+def test_help_costs_little_more_than_torch(installed, tmp_path):
+    code = "import contextlib, io; from cam_course.main import cli\nwith contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): cli(['--help'])\n"
+    measure = code.replace("\n", "\n").strip("\n")
+    found = ratio(installed, tmp_path, f"exec({measure!r})")
+    assert found <= 1.5, f"cam-course --help costs {found:.2f}x import torch"
+
+
+def test_any_images_and_any_net(installed, tmp_path):
+    "A 64-px folder of images and a torchvision net go through Trainer, Misclassified and GradCAM."
+    code = """
+import torch, torchvision, numpy as np
+from pathlib import Path
+from PIL import Image
+from cam_course.data import from_folder
+from cam_course.gallery import Misclassified
+from cam_course.gradcam import GradCAM, library_cam, suggest_layer
+from cam_course.trainer import Trainer, evaluate
+rng = np.random.default_rng(0)
+for part in ("train", "test"):
+    for k, name in enumerate(("dark", "bright", "grey <b>")):
+        Path(part, name).mkdir(parents=True)
+        for i in range(16):
+            pixels = np.clip(rng.normal(40 + 90 * k, 60, (70 + i, 64, 3)), 0, 255).astype("uint8")
+            Image.fromarray(pixels).save(Path(part, name, f"{i}.png"))
+train, test = from_folder("train", 64), from_folder("test", 64)
+assert train.x.shape == (48, 3, 64, 64) and train.class_names == ("bright", "dark", "grey <b>"), train.class_names
+torch.manual_seed(0)
+net = torchvision.models.resnet18(num_classes=3)
+trainer = Trainer(net, train, test, torch.optim.SGD(net.parameters(), 0.01), epochs=1, batch_size=8, device="cpu", progress=False)
+trainer.fit()
+errors = Misclassified.find(net, test, trainer.normalize)
+assert abs(errors.accuracy - evaluate(net, test, trainer.normalize)[1]) < 1e-9
+layer = suggest_layer(net, 64)
+print(layer, len(errors))
+x = trainer.normalize(test.x[:3])
+maps = library_cam(net, x, layer, [0, 1, 2])
+assert maps.shape == (3, 64, 64)
+ours = GradCAM(net, layer)(x, [0, 1, 2])
+ours = getattr(ours, "maps", ours)
+assert np.abs(np.asarray(ours).reshape(3, 64, 64) - np.asarray(maps)).max() < 1e-4
+if len(errors): errors.plot_cams(net, 2, layer).savefig("cams.png")
+"""
+    assert python(installed, code, tmp_path).splitlines()[-1].startswith("layer2")
