@@ -1,13 +1,12 @@
 """Make the site.
 
-    python book/build.py            check that notebooks and library agree, train the fresh run if its code changed, render
+    python book/build.py            check notebooks against library, train the fresh run if its code changed, render
     python book/build.py --render   render alone
 
 Nothing is done twice: when no input changed since the last good build, this says so and returns at once.
 """
 import argparse
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import export_check
 import stamps
 
 ROOT = stamps.ROOT
@@ -57,15 +57,10 @@ def render(builder: str = "html", out: Path = SITE) -> bool:
     EXTRA.mkdir(parents=True, exist_ok=True)
     result = build_sphinx(
         ROOT, out, noconfig=True, path_config=ROOT/"book"/"_config.yml", builder=builder, doctreedir=BUILD/"doctrees",
-        confoverrides={"external_toc_path": str(ROOT/"book"/"_toc.yml"), "latex_individualpages": False, "nitpicky": True},
-        warningiserror=True, keep_going=True, jobs=os.cpu_count() or 1, quiet=True)
+        confoverrides={"external_toc_path": str(ROOT/"book"/"_toc.yml"), "latex_individualpages": False,
+                       "nitpicky": True},
+        warningiserror=True, keep_going=True, quiet=True)
     return result == 0
-
-
-def in_step() -> list[str]:
-    "Modules of the library that are not what the notebooks export."
-    import export_check
-    return export_check.differences()
 
 
 def stop(message: str) -> int:
@@ -81,19 +76,22 @@ def main(argv: list[str] | None = None) -> int:
     start = time.monotonic()
 
     if not args.render:
-        if bad := in_step(): return stop("library and notebooks differ; run `nbdev_export`:\n  " + "\n  ".join(bad))
+        if bad := export_check.differences():
+            return stop("library and notebooks differ; run `nbdev_export`:\n  " + "\n  ".join(bad))
         fresh = subprocess.run([sys.executable, ROOT/"book"/"fresh_run.py"], cwd=ROOT, check=False)
         if fresh.returncode: return stop("the fresh run failed")
     key = input_hash()
     if not args.force and DONE.exists() and DONE.read_text() == key and not missing_pages():
-        print(f"book: nothing changed, {SITE.relative_to(ROOT)}/index.html is up to date ({time.monotonic() - start:.1f} s)")
+        took = f"{time.monotonic() - start:.1f} s"
+        print(f"book: nothing changed, {SITE.relative_to(ROOT)}/index.html is up to date ({took})")
         return 0
     DONE.unlink(missing_ok=True)
     if args.force: shutil.rmtree(BUILD/"doctrees", ignore_errors=True)
     if not render(): return stop("the build gave warnings; they are listed above")
     if missing := missing_pages(): return stop(f"pages of _toc.yml that were not made: {', '.join(missing)}")
     DONE.write_text(input_hash())
-    print(f"book: {len(toc_pages())} pages in {time.monotonic() - start:.0f} s; open {SITE.relative_to(ROOT)}/index.html")
+    took = f"{time.monotonic() - start:.0f} s"
+    print(f"book: {len(toc_pages())} pages in {took}; open {SITE.relative_to(ROOT)}/index.html")
     return 0
 
 

@@ -1,12 +1,12 @@
 """Run notebooks and keep what they show.
 
-    python book/execute.py                        run every notebook whose outputs are stale (the expensive ones: name them)
+    python book/execute.py                        run every notebook whose outputs are stale, but the expensive ones
     python book/execute.py 10_data nbs/12_*.ipynb run these, in place; each is stamped
     python book/execute.py --smoke 10_data        run at smoke scale in an empty folder and throw the result away
     python book/execute.py --check                list the stale ones; exit status 1 if any may not be
 
-A notebook runs in an empty temporary folder, as on a new machine; `--cwd DIR` runs it in DIR, so that the files it makes are
-kept. `CAM_COURSE_DATA` and the rest of the environment are passed on.
+A notebook runs in an empty temporary folder, as on a new machine; `--cwd DIR` runs it in DIR, so that the files it
+makes are kept. `CAM_COURSE_DATA` and the rest of the environment are passed on.
 """
 import argparse
 import contextlib
@@ -35,12 +35,11 @@ def _version(name):
     except _md.PackageNotFoundError: return None
 def _device():
     torch = _sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized(): return torch.cuda.get_device_name()
+    if torch is not None and torch.cuda.is_initialized(): return torch.cuda.get_device_name()
     cores = len(_os.sched_getaffinity(0)) if hasattr(_os, "sched_getaffinity") else _os.cpu_count()
     return f"CPU, {cores} core" + "s"*(cores != 1)
 def _data():
-    cls = getattr(_sys.modules.get("cam_course.data"), "ImageData", ())
-    return sorted({str(o.name) for o in _gc.get_objects() if cls and isinstance(o, cls)})
+    return sorted({str(o.name) for o in _gc.get_objects() if type(o).__name__ == "ImageData" and hasattr(o, "name")})
 print(_json.dumps({"data": _data(), "device": _device(), "versions": {"python": _pl.python_version(), **{
     n: v for n in ("torch", "torchvision", "numpy", "matplotlib") if (v := _version(n))}}}))
 """
@@ -62,7 +61,7 @@ def apply_smoke(nb) -> None:
 
 @contextlib.contextmanager
 def kernel_environment(smoke: bool):
-    "The checkout is importable, IPython keeps no history, data folder and home-relative paths stay valid in another folder."
+    "The checkout is importable, IPython keeps no history, and the data folder is found from another folder."
     new = {"PYTHONPATH": os.pathsep.join(filter(None, [str(stamps.ROOT), os.environ.get("PYTHONPATH")])),
            "PYDEVD_DISABLE_FILE_VALIDATION": "1", "TQDM_MININTERVAL": "1"}
     if data := os.environ.get("CAM_COURSE_DATA"): new["CAM_COURSE_DATA"] = str(Path(data).expanduser().resolve())
@@ -109,7 +108,8 @@ def execute(path: Path, smoke: bool = False, cwd: Path | None = None, timeout: f
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         if cwd is None:
-            cwd = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=path.stem + "-", ignore_cleanup_errors=True)))
+            folder = tempfile.TemporaryDirectory(prefix=path.stem + "-", ignore_cleanup_errors=True)
+            cwd = Path(stack.enter_context(folder))
         cwd.mkdir(parents=True, exist_ok=True)
         seen = run(nb, cwd.resolve(), timeout or (SMOKE_TIMEOUT if smoke else TIMEOUT), smoke)
         outputs.tidy(nb, outputs.machine_scrubber(stamps.ROOT, cwd))
@@ -124,13 +124,13 @@ def write(nb, path: Path) -> None:
     import nbformat
 
     text = nbformat.writes(nb).rstrip("\n") + "\n"
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as f:
-        f.write(text)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        os.chmod(f.name, path.stat().st_mode & 0o777)
-        os.replace(f.name, path)
+        with open(fd, "w", encoding="utf-8") as f: f.write(text)
+        os.chmod(name, path.stat().st_mode & 0o777)
+        os.replace(name, path)
     except BaseException:
-        os.unlink(f.name)
+        os.unlink(name)
         raise
 
 

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+KEEP = {"tags", "mystnb"}   # cell metadata, as settings.ini's allowed_cell_metadata_keys
 STATE, VIEW = "application/vnd.jupyter.widget-state+json", "application/vnd.jupyter.widget-view+json"
 _bar = re.compile(r"^(?P<name>.*?)\s*\d+%\|.*\|\s*[\d.]+\S*/\S+ \[.*\]\s*(?P<rest>.*)$")
 _ansi_move = re.compile(r"\x1b\[\d*[A-HJK]")
@@ -13,7 +14,7 @@ _object_id = re.compile(r"(<.*?)( at 0x[0-9a-fA-F]+)(>)")
 
 
 def tidy_stream(text: str) -> str:
-    "What a terminal would show in the end: text after the last carriage return, each progress bar once in its final state."
+    "What a terminal shows in the end: text after the last carriage return, each progress bar once, in its last state."
     lines: list[str] = []
     bars: dict[str, int] = {}
     for raw in _ansi_move.sub("", text).split("\n"):
@@ -98,8 +99,8 @@ def scrubber(*replacements: tuple[str | Path, str]):
 
 def machine_scrubber(root: Path, cwd: Path):
     "Scrubber for a run in `cwd`: checkout and working folder become '.', the environment '<python>', home '~'."
-    both = [(p, name) for path, name in ((root, "."), (cwd, "."), (sys.prefix, "<python>"), (sys.base_prefix, "<python>"))
-            for p in {Path(path), Path(path).resolve()}]
+    places = ((root, "."), (cwd, "."), (sys.prefix, "<python>"), (sys.base_prefix, "<python>"))
+    both = [(p, name) for path, name in places for p in {Path(path), Path(path).resolve()}]
     return scrubber(*both, (Path.home(), "~"))
 
 
@@ -114,7 +115,7 @@ def tidy(nb, scrub) -> None:
     "Normalise every output of an executed notebook, in place."
     prune_widgets(nb)
     for cell in nb.cells:
-        cell.metadata = type(cell.metadata)({k: v for k, v in cell.metadata.items() if k == "tags"})
+        cell.metadata = type(cell.metadata)({k: v for k, v in cell.metadata.items() if k in KEEP})
         if cell.cell_type != "code": continue
         cell.execution_count = None
         cell.outputs = merge_streams(cell.outputs)
@@ -127,8 +128,9 @@ def tidy(nb, scrub) -> None:
                 if "execution_count" in o: o.execution_count = None
                 o.metadata = _deep(o.metadata, scrub)
                 for k, v in o.data.items():
-                    if k.startswith("text"): o.data[k] = _object_id.sub(r"\1\3", scrub(v)) if isinstance(v, str) else v
-                    elif k.startswith("image") and isinstance(v, str) and "svg" not in k: o.data[k] = v.rstrip()
+                    if not isinstance(v, str): continue
+                    if k.startswith("text"): o.data[k] = _object_id.sub(r"\1\3", scrub(v))
+                    elif k.startswith("image") and "svg" not in k: o.data[k] = v.rstrip()
     widgets = nb.metadata.get("widgets")
     keep = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
     if widgets: keep["widgets"] = _deep(widgets, scrub)

@@ -1,8 +1,8 @@
 """Numbers that the prose quotes must be shown by the notebook: printed, in an alt text, or written in a code cell.
 
 Checked are numbers of three significant digits or more, and everything in percent. Left alone are numbers in code, in
-mathematics, in links, in hidden solutions' code, years, and every number of a cell that says `<!-- constants -->` (numbers
-quoted from a paper, say). "11.2 million" is shown by 11,173,962: the prose may round, and may say percent for a fraction.
+mathematics and in links, years, and every number of a cell that says `<!-- constants -->` (quoted from a paper, say).
+"11.2 million" is shown by 11,173,962: the prose may round, and may say percent for a fraction.
 """
 import re
 import tokenize
@@ -27,6 +27,9 @@ _number = re.compile(
     r"(?P<exp>[eE][-−+]?\d+|\s?[×x·]\s?10(?:\^\{?[-−]?\d+\}?|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+))?"
     r"(?![\d]|[.,]\d)(?P<unit>\s?%|\s?‰|\s(?:percent|per cent|thousand|million|billion)\b|[kM]\b)?(?!\w)")
 _any = re.compile(r"[-−]?(?:\d{1,3}(?:[,  _]\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|[-−]?\.\d+(?:[eE][-+]?\d+)?")
+_label = re.compile(   # what comes after these is a name, not a quantity
+    r"(?:\b(?:Fig|Figure|Eq|Equation|section|chapter|arXiv|claims?|issue|pages?|pp?|RFC|Python|torch|numpy|version)\.?"
+    r"|§)\s*$", re.I)
 _super = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _scale = {"thousand": 3, "k": 3, "million": 6, "M": 6, "billion": 9}
 _ansi = re.compile(r"\x1b\[[0-9;]*m")
@@ -73,10 +76,11 @@ def quoted(markdown: str, cell: int = 0) -> list[Quoted]:
         unit = (m["unit"] or "").strip()
         percent = unit in ("%", "‰", "percent", "per cent")
         if is_year(m) or not (percent or significant(m["n"]) >= 3): continue
-        if re.search(r"(?:Fig(?:ure)?|Eq(?:uation)?|section|chapter|§|arXiv|claim|issue|page|p|Python|torch|numpy|version)\.?\s*$", text[:m.start()], re.I): continue
+        if _label.search(text[:m.start()]): continue
         power = _scale.get(unit, 0) + _power(m["exp"])
         value, step = _decimal(m["n"]), Decimal(1).scaleb(-len(m["n"].partition(".")[2]))
-        found.append(Quoted(m[0].strip(), value.scaleb(power), step.scaleb(power), percent, cell, _sentence(text, m.start())))
+        where = _sentence(text, m.start())
+        found.append(Quoted(m[0].strip(), value.scaleb(power), step.scaleb(power), percent, cell, where))
     return found
 
 
@@ -114,7 +118,8 @@ class Shown:
 def _code_numbers(source: str) -> str:
     "Number literals of a code cell, and the numbers in its strings; comments do not count."
     try:
-        return " ".join(t.string for t in tokenize.generate_tokens(StringIO(source).readline) if t.type in (tokenize.NUMBER, tokenize.STRING))
+        tokens = tokenize.generate_tokens(StringIO(source).readline)
+        return " ".join(t.string for t in tokens if t.type not in (tokenize.COMMENT, tokenize.NAME))
     except (tokenize.TokenError, SyntaxError):
         return stamps.without_comments(source)
 
@@ -127,7 +132,7 @@ def shown_texts(nb: dict) -> list[str]:
         texts.append(_code_numbers(c["source"]))
         for o in c["outputs"]:
             texts.append("".join(o.get("text", "")))
-            texts += ["".join(v) for k, v in o.get("data", {}).items() if k.startswith("text/") and not isinstance(v, dict)]
+            texts += ["".join(v) for k, v in o.get("data", {}).items() if k.startswith("text/")]
             texts += [str(v["alt"]) for v in o.get("metadata", {}).values() if isinstance(v, dict) and "alt" in v]
     return texts
 
@@ -142,4 +147,5 @@ def unsupported(nb: dict) -> list[Quoted]:
 def message(name: str, missing: list[Quoted]) -> str:
     lines = [f"{name}: numbers in the prose that no output of the notebook shows"]
     lines += [f"  cell {q.cell}: {q.text!r} in: {q.sentence[:160]}" for q in missing]
-    return "\n".join([*lines, f"  Print them in a cell, correct them, or mark a cell of quoted constants with {ESCAPE}."])
+    remedy = f"  Print them in a cell, correct them, or mark a cell of quoted constants with {ESCAPE}."
+    return "\n".join([*lines, remedy])

@@ -42,8 +42,9 @@ def code(cell: dict) -> str:
     return "\n\n".join(shown + ([f"```text\n{text}\n```"] if text else []))
 
 
-def links(text: str) -> str:
-    "Links to other notebooks, seen from the root of the repository."
+def prose(text: str) -> str:
+    "Markdown without its comments, and with links to other notebooks as seen from the root of the repository."
+    text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.S).strip()
     return re.sub(r"\]\((?![a-z]+:|#|/)([\w.-]+\.ipynb)", r"](nbs/\1", text)
 
 
@@ -52,7 +53,7 @@ def readme(root: Path = stamps.ROOT) -> str:
     site = about["doc_host"] + about["doc_baseurl"]
     parts = [NOTE]
     for c in stamps.load(root/"nbs"/"index.ipynb")["cells"]:
-        part = code(c) if c["cell_type"] == "code" else links(re.sub(r"<!--.*?-->\n?", "", c["source"], flags=re.S)).strip()
+        part = code(c) if c["cell_type"] == "code" else prose(c["source"])
         if part: parts.append(part + "\n")
     parts.append(f"The book: {site}. Its source is in `nbs/`, one notebook for each module.\n")
     return "\n".join(parts)

@@ -42,7 +42,7 @@ def code_cells(nb: dict) -> list[str]:
 
 
 def without_comments(source: str) -> str:
-    "Source less comments and blank lines, so that mending a comment does not ask for a new run. Magics stay as they are."
+    "Source less comments and blank lines, so that mending a comment asks for no new run. Magics stay as they are."
     lines = source.splitlines()
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
@@ -159,8 +159,8 @@ def stamp_of(nb: dict) -> dict | None:
 
 
 def check(path: Path, package: Path = ROOT/PACKAGE) -> tuple[str, str] | None:
-    """What is stale: None, or (kind, message). Kind 'library' of an expensive notebook is tolerated and shown on its page;
-    all else is an error."""
+    """What is stale: None, or (kind, message). Kind 'library' of an expensive notebook is tolerated and shown on its
+    page; all else is an error."""
     nb = load(path)
     stamp, redo = stamp_of(nb), f"run: make outputs NB={path.stem}"
     if not code_cells(nb): return None

@@ -103,11 +103,11 @@ def noise_left(beta: float) -> float:
     "Share of the variance of independent noise that gets through: (1-beta)/(1+beta)."
     return (1 - _check_beta(beta))/(1 + beta)
 
-# %% ../nbs/02_averages.ipynb #dfe90618
+# %% ../nbs/02_averages.ipynb #d4ff8f8c
 class BetaSlider(Interactive):
-    "Noisy points, their EWMA, and what each point weighs in one value of it: β, bias correction and the value can be moved."
+    "Noisy points, their EWMA, and what each point weighs in one of its values: all of it moves."
     js = "averages/beta.js"
-    xs: list[float]          # signal, oldest first
+    xs: list[float]          # signal, oldest first, at least 2 points
     beta: float = 0.9        # 0 to 0.99
     debias: bool = True
     step: int = 120          # whose weights are shown, from 1
@@ -116,24 +116,27 @@ class BetaSlider(Interactive):
         if len(self.xs) < 2: raise ValueError(f"xs needs at least 2 points, got {len(self.xs)}")
         _check_beta(self.beta)
         self.step = min(max(int(self.step), 1), len(self.xs))
-        super().__post_init__()
 
     def alt(self) -> str:
-        w, n = ewma_weights(self.step, self.beta, self.debias), round(memory(self.beta))
-        return (f"{len(self.xs)} noisy points and their exponentially weighted average with decay {self.beta:g}. At step {self.step} the newest "
-                f"point weighs {w[-1]:.1%} and the last {min(n, self.step)} points together {w[-n:].sum():.0%}.")
+        w, n = ewma_weights(self.step, self.beta, self.debias), min(round(memory(self.beta)), self.step)
+        return (f"{len(self.xs)} noisy points and their exponentially weighted average with decay {self.beta:g}. At "
+                f"step {self.step} the newest point weighs {w[-1]:.1%}, the last {n} together {w[-n:].sum():.0%}.")
 
     def still(self) -> "Figure":
-        import matplotlib.pyplot as plt
-        fig, (ax, bars) = plt.subplots(2, 1, figsize=(7, 4), height_ratios=(3, 1), sharex=True)
-        t, ys = np.arange(1, len(self.xs) + 1), ewma(self.xs, self.beta, self.debias)
-        ax.plot(t, self.xs, ".", color="#9aa0a8", ms=5)
-        ax.plot(t, ys, color="C1", lw=2.5)
-        ax.plot(self.step, ys[self.step - 1], "o", ms=9, mfc="white", mec="#1F2328", mew=2.5)
-        ax.set(title=f"β = {self.beta:g} averages over about {memory(self.beta):.0f} points", ylabel="value")
-        bars.bar(t[:self.step], ewma_weights(self.step, self.beta, self.debias), color="C0")
-        bars.set(ylabel="weight", xlabel="step")
-        return fig
+        return _draw_beta(np.asarray(self.xs), self.beta, self.debias, self.step)
+
+# %% ../nbs/02_averages.ipynb #374dc2fc
+def _draw_beta(xs: np.ndarray, beta: float, debias: bool, step: int) -> "Figure":
+    import matplotlib.pyplot as plt
+    fig, (ax, bars) = plt.subplots(2, 1, figsize=(7, 4), height_ratios=(3, 1), sharex=True)
+    t, ys = np.arange(1, len(xs) + 1), ewma(xs, beta, debias)
+    ax.plot(t, xs, ".", color="#9AA0A8", ms=5)
+    ax.plot(t, ys, color="C1", lw=2.5)
+    ax.plot(step, ys[step - 1], "o", ms=9, mfc="white", mec="#1F2328", mew=2.5)
+    ax.set(title=f"β = {beta:g}: the newest point weighs {1 - beta:.0%}", ylabel="value")
+    bars.bar(t[:step], ewma_weights(step, beta, debias), color="C0")
+    bars.set(ylabel="weight", xlabel="step")
+    return fig
 
 # %% ../nbs/02_averages.ipynb #a56bd220
 def tracking_error(
@@ -146,7 +149,7 @@ def tracking_error(
     passed = (1 - beta)/(1 - beta*np.exp(-2j*np.pi/period))
     return np.abs(1 - passed)**2/2 + noise**2*(1 - beta)/(1 + beta)
 
-# %% ../nbs/02_averages.ipynb #5d67b188
+# %% ../nbs/02_averages.ipynb #2f5bff4b
 def snap_curve(
     size: ArrayLike,        # absolute error, unit of the signal
     snap: float = 0.01,     # 1/snap is the error from which on all of it is taken
@@ -162,7 +165,7 @@ def responsive(
 ) -> np.ndarray:            # float64, shape (t,)
     "Adaptive exponential average in the manner of ResponsiveAnalogRead (Clarke 2016); starts at the first value."
     x = _signal(xs)
-    if x.ndim != 1 or not len(x): raise ValueError(f"xs must be one sequence with at least one value, got shape {x.shape}")
+    if x.ndim != 1 or not len(x): raise ValueError(f"xs must be one sequence with values in it, got shape {x.shape}")
     if snap <= 0 or sleep < 0: raise ValueError(f"snap must be > 0 and sleep >= 0, got {snap} and {sleep}")
     out, v, error = np.empty_like(x), x[0], 0.0
     for t, new in enumerate(x):
@@ -172,17 +175,18 @@ def responsive(
         out[t] = v
     return out
 
-# %% ../nbs/02_averages.ipynb #87ff27d5
+# %% ../nbs/02_averages.ipynb #877dd685
 def gesture() -> np.ndarray:   # shape (240,): four seconds at 60 readings a second, 0 to 1023
     "A hand moving left and right at different speeds: rest, slow glide, flick, rest, scribble, rest."
-    stops = [(0, 160), (30, 160), (105, 800), (120, 800), (126, 250), (160, 250), (168, 700), (177, 320), (187, 860), (199, 520), (239, 520)]
+    stops = [(0, 160), (30, 160), (105, 800), (120, 800), (126, 250), (160, 250), (168, 700), (177, 320), (187, 860),
+             (199, 520), (239, 520)]
     out = np.empty(240)
     for (t0, a), (t1, b) in zip(stops, stops[1:], strict=False):
         u = np.linspace(0, 1, t1 - t0 + 1)
         out[t0:t1+1] = a + (b - a)*u*u*(3 - 2*u)
     return out.round(1)
 
-# %% ../nbs/02_averages.ipynb #4df69b27
+# %% ../nbs/02_averages.ipynb #bbf3d76b
 class MouseSmoother(Interactive):
     "Move the pointer left and right: the raw readings, an EWMA and the responsive average chase it."
     js = "averages/mouse.js"
@@ -195,28 +199,28 @@ class MouseSmoother(Interactive):
     def __post_init__(self) -> None:
         _check_beta(self.beta)
         if not len(self.path): self.path = gesture()
-        super().__post_init__()
 
     def _traces(self) -> dict[str, np.ndarray]:
-        "True place, readings and both averages of the recorded movement."
         hand = np.asarray(self.path)
         raw = hand + np.random.default_rng(7).normal(0, self.noise, len(hand))
         slow = hand[0] + ewma(raw - hand[0], self.beta, debias=False)
         return {"hand": hand, "raw": raw, "EWMA": slow, "responsive": responsive(raw, self.snap, self.sleep)}
 
     def alt(self) -> str:
-        traces = self._traces()
-        off = {k: np.sqrt(np.mean((v - traces["hand"])**2)) for k, v in traces.items() if k != "hand"}
-        return "Three traces of a hand that moves left and right. Root mean square distance from its true place: " + ", ".join(
-            f"{k} {v:.0f}" for k, v in off.items()) + f" (of 1023), with decay {self.beta:g} and snap {self.snap:g}."
+        hand, *traces = self._traces().items()
+        off = ", ".join(f"{name} {np.sqrt(np.mean((v - hand[1])**2)):.0f}" for name, v in traces)
+        return f"A hand moving left and right, read with noise and averaged in two ways. Distance from it: {off}."
 
-    def still(self) -> "Figure":
-        import matplotlib.pyplot as plt
-        fig, ax = plt.subplots(figsize=(7, 3.6))
-        traces = self._traces()
-        ago = (len(traces["hand"]) - 1 - np.arange(len(traces["hand"])))/60
-        for (name, values), color, width in zip(list(traces.items())[1:], ("#9aa0a8", "C0", "C1"), (1, 2.5, 2.5), strict=True):
-            ax.plot(values, ago, color=color, lw=width, label=name)
-        ax.set(xlim=(0, 1023), ylim=(ago[0], 0), xlabel="place (reading)", ylabel="seconds ago", title="Raw readings and two averages of a moving hand")
-        ax.legend(loc="lower right")
-        return fig
+    def still(self) -> "Figure": return _draw_hand(self._traces())
+
+# %% ../nbs/02_averages.ipynb #f471cd3b
+def _draw_hand(traces: dict[str, np.ndarray]) -> "Figure":
+    import matplotlib.pyplot as plt
+    fig, ax = plt.subplots(figsize=(7, 3.6))
+    ago = np.arange(len(traces["hand"]))[::-1]/60
+    for name, color, width in (("raw", "#9AA0A8", 1), ("EWMA", "C0", 2.5), ("responsive", "C1", 2.5)):
+        ax.plot(traces[name], ago, color=color, lw=width, label=name)
+    ax.set(xlim=(0, 1023), ylim=(ago[0], 0), xlabel="place (reading)", ylabel="seconds ago")
+    ax.set(title="Two averages chase a moving hand")
+    ax.legend(loc="lower right")
+    return fig

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'PALETTE_DARK', 'INK', 'MUTED', 'GRID', 'JS', 'style', 'png', 'show', 'label_lines', 'bundle', 'stylesheet',
-           'Interactive', 'valley', 'valley_slope', 'Tangent']
+           'Synced', 'Interactive', 'valley', 'valley_slope', 'Tangent']
 
 # %% ../nbs/01_figures.ipynb #54db4795
 import re
@@ -28,7 +28,7 @@ PALETTE = ("#1F509C", "#F0361A", "#00989A", "#A040E0", "#7A8748", "#40413B")    
 PALETTE_DARK = ("#6EA2FC", "#FB6E48", "#36E29C", "#CC85AB", "#F8BC1D", "#DEDAEF")   # their likes on a dark ground
 INK, MUTED, GRID = "#1F2328", "#666B73", "#E3E5E8"                             # text, secondary text, grid lines
 
-# %% ../nbs/01_figures.ipynb #7ad98ebe
+# %% ../nbs/01_figures.ipynb #3f65f536
 @contextmanager
 def style(
     **rc: Any,   # more matplotlib settings, "." written "_": `axes_grid=False`
@@ -40,12 +40,12 @@ def style(
     import matplotlib as mpl
     from cycler import cycler
     base = {
-        "figure.figsize": (7, 3.4), "figure.dpi": 100, "figure.facecolor": "white", "figure.constrained_layout.use": True,
-        "savefig.facecolor": "white", "savefig.transparent": False, "font.size": 10.5, "text.color": INK,
+        "figure.figsize": (7, 3.4), "figure.dpi": 100, "figure.facecolor": "white", "savefig.facecolor": "white",
+        "figure.constrained_layout.use": True, "font.size": 10.5, "text.color": INK,
         "axes.prop_cycle": cycler(color=PALETTE), "axes.spines.top": False, "axes.spines.right": False,
         "axes.edgecolor": MUTED, "axes.labelcolor": INK, "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID,
-        "grid.linewidth": .8, "axes.titlelocation": "left", "axes.titlesize": 11.5, "axes.titleweight": "bold",
-        "axes.titlepad": 9, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+        "axes.titlelocation": "left", "axes.titlesize": 11.5, "axes.titleweight": "bold", "axes.titlepad": 9,
+        "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
         "xtick.labelsize": 9.5, "ytick.labelsize": 9.5, "lines.linewidth": 2, "lines.solid_capstyle": "round",
         "legend.frameon": False, "image.interpolation": "nearest",
     }
@@ -54,7 +54,7 @@ def style(
     if unknown: raise ValueError(f"style() knows no matplotlib setting {unknown[0]!r}: write 'axes.grid' as axes_grid")
     with mpl.rc_context({**base, **{names[k]: v for k, v in rc.items()}}): yield
 
-# %% ../nbs/01_figures.ipynb #105106e2
+# %% ../nbs/01_figures.ipynb #04af73c9
 def png(
     fig: "Figure",
     dpi: int = 144,   # 7 in * 144 = 1008 px: sharp in a 700-px column on a dense screen
@@ -62,19 +62,19 @@ def png(
     """`fig` as PNG bytes; the same code gives the same bytes.
 
     Line plots shrink to a third with a palette of 256 colors. It is kept only where nobody can see it (mean error under
-    0.7 of 255 levels), so photographs and heat maps stay in true color.
+    0.3 of 255 levels), so photographs and heat maps stay in true color.
     """
     import numpy as np
     from PIL import Image
     buf, out = BytesIO(), BytesIO()
     with style(): fig.savefig(buf, format="png", dpi=dpi, transparent=False)   # "C1" gets its color only now
     full = Image.open(buf).convert("RGB")
-    small = full.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    small = full.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     error = np.abs(np.asarray(full, np.int16) - np.asarray(small.convert("RGB"), np.int16)).mean()
-    (small if error < .7 else full).save(out, "PNG", optimize=True)
+    (small if error < .3 else full).save(out, "PNG", optimize=True)
     return out.getvalue()
 
-# %% ../nbs/01_figures.ipynb #202365d9
+# %% ../nbs/01_figures.ipynb #62fca14e
 def show(
     fig: "Figure",
     alt: str,         # what a reader who can't see it must know: the finding and its numbers
@@ -82,7 +82,7 @@ def show(
 ) -> None:
     """Display `fig` as one PNG that carries `alt`, and close it. In a plain Python process prints `alt`.
 
-    The text goes into the output's metadata, `{"image/png": {"alt": ...}}`, from where the book takes it for `<img alt>`.
+    The text goes into the output's metadata, `{"image/png": {"alt": ...}}`; the book writes it into `<img alt>`.
     """
     import matplotlib.pyplot as plt
     if not alt.strip(): raise ValueError("alt is empty: say in words what the figure shows")
@@ -100,34 +100,7 @@ def _in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     return ipython is not None and ipython.get_ipython() is not None
 
-# %% ../nbs/01_figures.ipynb #1ab07d8e
-def label_lines(
-    ax: "Axes",
-    labels: Sequence[str] | None = None,   # one per line, in order; None: the lines' own `label=`
-    gap: float = 1.25,                     # least distance of two labels, in lines of text
-    pad: float = 6,                        # points between the line's end and its label
-    **text: Any,                           # more for `ax.annotate`
-) -> None:
-    """Write each line's name at its right end, in its colour, moved apart where the ends are close.
-
-    Call it last: it uses the limits of the axes as they are. Lines without a label are left alone.
-    """
-    lines = [ln for ln in ax.lines if labels is not None or not str(ln.get_label()).startswith("_")]
-    names = list(labels) if labels is not None else [str(ln.get_label()) for ln in lines]
-    if len(names) != len(lines): raise ValueError(f"{len(names)} labels for {len(lines)} lines")
-    from matplotlib.patheffects import withStroke
-    size, halo = text.pop("fontsize", 10), [withStroke(linewidth=3, foreground="white")]
-    fig = ax.figure
-    fig.draw_without_rendering()   # lays the axes out: heights are final from here on
-    to_pt = 72/fig.dpi
-    ends = [_end_points(ax, ln) for ln in lines]
-    ys = _spread([y*to_pt for _, y in ends], gap*size)
-    for ln, name, (x, y), y_pt in zip(lines, names, ends, ys, strict=True):
-        ax.annotate(name, ax.transData.inverted().transform((x, y)), (pad, y_pt - y*to_pt), textcoords="offset points",
-                    color=ln.get_color(), fontsize=size, fontweight="bold", va="center",
-                    annotation_clip=False, path_effects=halo, **text)
-
-
+# %% ../nbs/01_figures.ipynb #4acfe89a
 def _end_points(ax: "Axes", line: Any) -> tuple[float, float]:
     "Display coordinates of the last finite point of `line`, kept inside the axes."
     import numpy as np
@@ -142,22 +115,62 @@ def _end_points(ax: "Axes", line: Any) -> tuple[float, float]:
 def _spread(ys: Sequence[float], gap: float) -> list[float]:
     "`ys` moved as little as needed to lie `gap` apart, order kept (pool adjacent violators)."
     order = sorted(range(len(ys)), key=lambda i: ys[i])
-    groups: list[list[float]] = []   # [sum of wanted starts, count]: a group is a run of labels that touch
+    groups: list[tuple[float, int]] = []   # (sum of wanted starts, labels in it): a run of labels that touch
     for n, i in enumerate(order):
-        groups.append([ys[i] - n*gap, 1])
+        groups.append((ys[i] - n*gap, 1))
         while len(groups) > 1 and groups[-2][0]/groups[-2][1] >= groups[-1][0]/groups[-1][1]:
-            s, k = groups.pop()
-            groups[-1] = [groups[-1][0] + s, groups[-1][1] + k]
-    flat = [s/k for s, k in groups for _ in range(int(k))]
-    return [flat[order.index(i)] + order.index(i)*gap for i in range(len(ys))]
+            (a, j), (b, k) = groups[-2:]
+            groups[-2:] = [(a + b, j + k)]
+    starts = [a/k for a, k in groups for _ in range(k)]
+    placed = {i: start + n*gap for n, (i, start) in enumerate(zip(order, starts, strict=True))}
+    return [placed[i] for i in range(len(ys))]
 
-# %% ../nbs/01_figures.ipynb #f22fde87
+# %% ../nbs/01_figures.ipynb #09f9081f
+def label_lines(
+    ax: "Axes",
+    labels: Sequence[str] | None = None,   # one per line, in order; None: the lines' own `label=`
+    gap: float = 1.25,                     # least distance of two labels, in lines of text
+    pad: float = 6,                        # points between the line's end and its label
+    **text: Any,                           # more for `ax.annotate`
+) -> None:
+    """Write each line's name at its right end, in its color, moved apart where the ends are close.
+
+    Call it last: it uses the limits of the axes as they are. Lines without a label are left alone.
+    """
+    from matplotlib.patheffects import withStroke
+    lines = [ln for ln in ax.lines if labels is not None or not str(ln.get_label()).startswith("_")]
+    names = list(labels) if labels is not None else [str(ln.get_label()) for ln in lines]
+    if len(names) != len(lines): raise ValueError(f"{len(names)} labels for {len(lines)} lines")
+    size, halo = text.pop("fontsize", 10), [withStroke(linewidth=3, foreground="white")]
+    ax.figure.draw_without_rendering()   # lays the axes out: heights are final from here on
+    to_pt = 72/ax.figure.dpi
+    ends = [_end_points(ax, ln) for ln in lines]
+    ys = _spread([y*to_pt for _, y in ends], gap*size)
+    for ln, name, (x, y), y_pt in zip(lines, names, ends, ys, strict=True):
+        ax.annotate(name, ax.transData.inverted().transform((x, y)), (pad, y_pt - y*to_pt), va="center",
+                    textcoords="offset points", color=ln.get_color(), fontsize=size, fontweight="bold",
+                    annotation_clip=False, path_effects=halo, **text)
+
+# %% ../nbs/01_figures.ipynb #ba5aa9ea
 JS = Path(cam_course.__file__).parent/"js"   # the figures' JavaScript, part of the package
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.M)
 _NAME = re.compile(r"^(?:export )?(?:async )?(?:const|let|class|function\*?) (\w+)", re.M)
 
 
+def _collect(path: Path, parts: dict[Path, str]) -> None:
+    "Puts into `parts` what `path` imports, then `path` itself, each file once."
+    if path in parts: return
+    code = path.read_text(encoding="utf-8")
+    for names, needed in _IMPORT.findall(code):
+        if " as " in names: raise ValueError(f"{path.name} renames an import ({names.strip()}): the bundle can't")
+        _collect((path.parent/needed).resolve(), parts)
+    code = _IMPORT.sub("", code)
+    if re.search(r"^import\b", code, re.M):
+        raise ValueError(f'{path.name}: write imports as `import {{ a, b }} from "./c.js";`')
+    parts[path] = re.sub(r"^ *//.*\n", "", code, flags=re.M)   # whole-line comments stay in the files
+
+# %% ../nbs/01_figures.ipynb #e4be2249
 def bundle(
     entry: str | Path,   # a file under `cam_course/js`, or an absolute path
 ) -> str:                # one ES module without imports
@@ -175,19 +188,7 @@ def bundle(
             seen[name] = path
     return "\n".join(re.sub(r"^export (?!default)", "", code, flags=re.M) for code in parts.values())
 
-
-def _collect(path: Path, parts: dict[Path, str]) -> None:
-    "Puts into `parts` what `path` imports, then `path` itself, each file once."
-    if path in parts: return
-    code = path.read_text(encoding="utf-8")
-    for names, needed in _IMPORT.findall(code):
-        if " as " in names: raise ValueError(f"{path.name} renames an import ({names.strip()}): the bundle can't")
-        _collect((path.parent/needed).resolve(), parts)
-    code = _IMPORT.sub("", code)
-    if re.search(r"^import\b", code, re.M): raise ValueError(f'{path.name}: write imports as `import {{ a, b }} from "./c.js";`')
-    parts[path] = re.sub(r"^ *//.*\n", "", code, flags=re.M)   # whole-line comments stay in the files
-
-# %% ../nbs/01_figures.ipynb #4a11dfb9
+# %% ../nbs/01_figures.ipynb #3005a9c4
 _DARK = "html[data-theme=dark] .cc, body[data-jp-theme-light=false] .cc, html[theme=dark] .cc, .vscode-dark .cc"
 
 
@@ -196,35 +197,22 @@ def stylesheet() -> str:
     "The figures' CSS: `theme.css` behind the colors of this module, light and dark."
     names = [*(f"--c{i}" for i in range(len(PALETTE))), "--ink", "--muted", "--grid"]
     light, dark = (PALETTE, INK, MUTED, GRID), (PALETTE_DARK, "#E8EAED", "#A5ACB5", "#2E343C")
-    rules = [selector + " {" + "; ".join(f"{n}: {c}" for n, c in zip(names, (*p, *rest), strict=True)) + "}"
-             for selector, (p, *rest) in ((".cc", light), (_DARK, dark))]
+    rules = [selector + " {" + "; ".join(f"{n}: {c}" for n, c in zip(names, (*six, *rest), strict=True)) + "}"
+             for selector, (six, *rest) in ((".cc", light), (_DARK, dark))]
     return "\n".join([*rules, (JS/"theme.css").read_text(encoding="utf-8")])
 
-# %% ../nbs/01_figures.ipynb #0da3ba35
+# %% ../nbs/01_figures.ipynb #8d9994dd
 @dataclass_transform(eq_default=False)
-class Interactive:
-    """Base of the figures that move: a dataclass whose fields are shared with a JavaScript module.
+class Synced:
+    """A dataclass whose fields live in JavaScript too, once `widget` has been asked for.
 
-    A subclass names its module in `js`, declares its state as fields (numbers, strings, bools, lists, bytes), and says
-    `alt()` and `still()` for readers without JavaScript. Displayed, it is an anywidget, made at first need; after that
-    a field set here changes the figure, and a control moved there changes the field.
+    Subclasses declare fields (numbers, strings, bools, lists, bytes) and need no decorator.
     """
     js: ClassVar[str] = ""   # the module, a path under `cam_course/js`; its default export has `render`
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclass(cls, eq=False, repr=False)
-
-    def __post_init__(self) -> None:
-        "Subclasses check their arguments here."
-
-    def alt(self) -> str:
-        "The figure in words, with the numbers of its present state."
-        raise NotImplementedError(f"{type(self).__name__} needs alt()")
-
-    def still(self) -> "Figure":
-        "The present state as a matplotlib figure: for GitHub, PDF and pages without JavaScript."
-        raise NotImplementedError(f"{type(self).__name__} needs still()")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in {f.name for f in fields(self)}:
@@ -238,22 +226,13 @@ class Interactive:
         return _widget(self)
 
     def __repr__(self) -> str:
-        state = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in state if isinstance(v, bool | int | float | str))})"
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        short = (f"{k}={v!r}" for k, v in state.items() if isinstance(v, bool | int | float | str))
+        return f"{type(self).__name__}({', '.join(short)})"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        bundle, meta = self.widget._repr_mimebundle_(**kwargs)
-        with style(): fig = self.still()
-        w, h = (round(s*100) for s in fig.get_size_inches())
-        data = b64encode(png(fig)).decode()
-        _close(fig)
-        alt = self.alt()
-        return ({**bundle, "text/plain": alt, "image/png": data},
-                {**meta, "image/png": {"alt": alt, "width": w, "height": h}})
-
-# %% ../nbs/01_figures.ipynb #30872559
+# %% ../nbs/01_figures.ipynb #a584d54b
 def _widget(
-    figure: Interactive,
+    figure: Synced,
 ) -> "AnyWidget":
     "An anywidget with one synced trait per field of `figure`, and the wires that keep both equal."
     import anywidget
@@ -275,12 +254,34 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, dict): return {k: _plain(name, v) for k, v in value.items()}
     return value
 
+# %% ../nbs/01_figures.ipynb #868f103a
+class Interactive(Synced):
+    """Base of the figures that move. A subclass names its JavaScript in `js`, declares its fields, and says `alt()` and
+    `still()` for readers without JavaScript. It is an anywidget when displayed; a field set here changes the figure,
+    and a control moved there changes the field.
+    """
+    def __post_init__(self) -> None:
+        "Subclasses check their arguments here."
 
-def _close(fig: "Figure") -> None:
-    import matplotlib.pyplot as plt
-    plt.close(fig)
+    def alt(self) -> str:
+        "The figure in words, with the numbers of its present state."
+        raise NotImplementedError(f"{type(self).__name__} needs alt()")
 
-# %% ../nbs/01_figures.ipynb #c9dc6fe2
+    def still(self) -> "Figure":
+        "The present state as a matplotlib figure: for GitHub, PDF and pages without JavaScript."
+        raise NotImplementedError(f"{type(self).__name__} needs still()")
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        import matplotlib.pyplot as plt
+        view, about = self.widget._repr_mimebundle_(**kwargs)
+        with style(): fig = self.still()
+        w, h = (round(s*100) for s in fig.get_size_inches())
+        alt, picture = self.alt(), b64encode(png(fig)).decode()
+        plt.close(fig)
+        return ({**view, "text/plain": alt, "image/png": picture},
+                {**about, "image/png": {"alt": alt, "width": w, "height": h}})
+
+# %% ../nbs/01_figures.ipynb #3d0cbaf2
 def valley(x: float) -> float:
     "A curve with two valleys, the left one deeper: x^4/4 - x^2 + 0.3x."
     return 0.25*x**4 - x**2 + 0.3*x
@@ -307,5 +308,6 @@ class Tangent(Interactive):
         ax.plot(x, valley(x), lw=3)
         ax.plot(self.x + d, valley(self.x) + valley_slope(self.x)*d)
         ax.plot(self.x, valley(self.x), "o", ms=9, mfc="white", mec=INK, mew=2.5)
-        ax.set(title=f"At x = {self.x:.2f} the slope is {valley_slope(self.x):.2f}", xlabel="x", ylabel="y", ylim=(-2, 2))
+        ax.set(title=f"At x = {self.x:.2f} the slope is {valley_slope(self.x):.2f}")
+        ax.set(xlabel="x", ylabel="y", ylim=(-1.8, 1.4))
         return fig

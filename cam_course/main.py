@@ -5,10 +5,9 @@ __all__ = ['OPTIMIZERS', 'SCHEDULERS', 'TRANSFORMS', 'MODELS', 'RECIPES', 'Train
            'build_optimizer', 'build_scheduler', 'build_transform', 'build_model', 'build_trainer', 'Run', 'run',
            'write_figures', 'read_config', 'resume_run', 'cli']
 
-# %% ../nbs/40_main.ipynb #a760243f
+# %% ../nbs/40_main.ipynb #85b27e0b
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,8 +31,16 @@ from cam_course.core import (
 )
 from .data import ImageData, load_data
 from .models.resnet import ResNet18, ResNet34
-from .trainer import History, Interrupted, TensorBoardLogger, Trainer, TrainingDiverged, evaluate, scheduler_interval
-from .transforms import AddGaussianNoise, Compose, Cutout, Normalize, RandomCrop, RandomHorizontalFlip, RandomRotation
+from .trainer import History, Interrupted, TensorBoardLogger, Trainer, TrainingDiverged, evaluate
+from cam_course.transforms import (
+    AddGaussianNoise,
+    Compose,
+    Cutout,
+    Normalize,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomRotation,
+)
 
 # %% ../nbs/40_main.ipynb #2f5d76ff
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw")
@@ -86,10 +93,15 @@ class TrainConfig:
     target_layers: str = "layer3"  # layer of the Grad-CAMs; its maps must be 5 px or more
     checkpoint_seconds: float = 60.0  # time between checkpoints inside an epoch
 
-# %% ../nbs/40_main.ipynb #b094089c
+# %% ../nbs/40_main.ipynb #5fd7ab69
 def check_config(config: TrainConfig) -> TrainConfig:
     "Return `config` if every value can work; else raise `ValueError` naming the first that can't."
-    for name, choices in (("recipe", list(RECIPES)), ("model", MODELS), ("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS)):
+    for name, choices in (
+        ("recipe", list(RECIPES)),
+        ("model", MODELS),
+        ("optimizer", OPTIMIZERS),
+        ("scheduler", SCHEDULERS),
+    ):
         check_choice(name, getattr(config, name), choices)
     for name in config.transforms:
         check_choice("transform", name, TRANSFORMS)
@@ -109,13 +121,19 @@ def check_config(config: TrainConfig) -> TrainConfig:
     resolve_precision(config.precision, get_device(config.device))
     return config
 
-# %% ../nbs/40_main.ipynb #adaabc05
+# %% ../nbs/40_main.ipynb #6ab91f2e
 RECIPES: dict[str, TrainConfig] = {
     "assignment": TrainConfig(),
     "eva_s8": TrainConfig(
-        recipe="eva_s8", norm="layer", pool="max", epochs=40, scheduler="plateau", max_lr=0.05, held_out=0.1,
+        recipe="eva_s8",
+        norm="layer",
+        pool="max",
+        epochs=40,
+        scheduler="plateau",
+        max_lr=0.05,
+        held_out=0.1,
         transforms=("crop", "rotate", "cutout"),
-    ),  # fmt: skip
+    ),
 }
 
 
@@ -160,7 +178,7 @@ def build_scheduler(config: TrainConfig, optimizer: Optimizer, steps_per_epoch: 
     }
     return make[config.scheduler]()
 
-# %% ../nbs/40_main.ipynb #703958fd
+# %% ../nbs/40_main.ipynb #6c9f2bd0
 def build_transform(config: TrainConfig, data: ImageData) -> Compose:
     "The augmentation that `config` names, in its order; what is cut out is filled with the mean color of the data set."
     mean_color = tuple(round(255 * m) for m in data.mean)
@@ -178,9 +196,13 @@ def build_model(config: TrainConfig, num_classes: int, in_channels: int) -> nn.M
     "The network that `config` names."
     make = {"resnet18": ResNet18, "resnet34": ResNet34}[config.model]
     return make(
-        num_classes=num_classes, in_channels=in_channels, width=config.width, norm=config.norm, pool=config.pool,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=config.width,
+        norm=config.norm,
+        pool=config.pool,
         residual=config.residual,
-    )  # fmt: skip
+    )
 
 
 def build_trainer(config: TrainConfig, train: ImageData, test: ImageData, run_dir: Path | None = None) -> Trainer:
@@ -196,10 +218,18 @@ def build_trainer(config: TrainConfig, train: ImageData, test: ImageData, run_di
     names = ("epochs", "batch_size", "label_smoothing", "clip_norm", "ema_decay", "seed", "device", "precision")
     options = {name: getattr(config, name) for name in (*names, "checkpoint_seconds")}
     return Trainer(
-        model, train, test, optimizer, scheduler, transform=build_transform(config, train), held_out=held_out,
-        normalize=Normalize.of(train), run_dir=run_dir,
-        callbacks=[TensorBoardLogger(run_dir / "tensorboard")] if run_dir else [], **options,
-    )  # fmt: skip
+        model,
+        train,
+        test,
+        optimizer,
+        scheduler,
+        transform=build_transform(config, train),
+        held_out=held_out,
+        normalize=Normalize.of(train),
+        run_dir=run_dir,
+        callbacks=[TensorBoardLogger(run_dir / "tensorboard")] if run_dir else [],
+        **options,
+    )
 
 # %% ../nbs/40_main.ipynb #c76616ac
 @dataclass
@@ -244,7 +274,7 @@ class Run:
 
         return plot_confusion(self.errors.confusion(), self.errors.class_names)
 
-# %% ../nbs/40_main.ipynb #db7c833d
+# %% ../nbs/40_main.ipynb #2cb48a23
 def run(
     config: TrainConfig,  # what to train, and how
     resume: bool = False,  # True: if the folder is there, go on with it (or, if it is finished, just load it)
@@ -266,12 +296,9 @@ def run(
 
 
 def _load(config: TrainConfig) -> tuple[ImageData, ImageData]:
-    "Training and test images of `config`; a part of them is drawn evenly from the classes, by the seed."
-    parts = load_data(config.dataset, config.data_dir, source=config.source)
-    limits = (config.n_train, config.n_test)
-    pairs = zip(parts, limits, strict=True)
-    train, test = (d if n is None or n >= len(d) else d.split(n, seed=config.seed)[1] for d, n in pairs)
-    return train, test
+    "Training and test images of `config`; which ones does not depend on its seed."
+    limits = {"n_train": config.n_train, "n_test": config.n_test}
+    return load_data(config.dataset, config.data_dir, source=config.source, **limits)
 
 
 def _check_layer(config: TrainConfig, data: ImageData) -> None:
@@ -304,7 +331,7 @@ def _result(
     errors = Misclassified.find(model.eval(), test, normalize)
     return Run(folder, config, history, model, test, errors, normalize)
 
-# %% ../nbs/40_main.ipynb #23bc76f0
+# %% ../nbs/40_main.ipynb #8d76e4c7
 def write_figures(result: Run) -> None:
     "Draw curves, galleries and confusion matrix into the run folder, and report.html from them."
     from cam_course.report import save_figures, write_report
@@ -334,7 +361,9 @@ def _same_config(asked: TrainConfig, found: TrainConfig) -> None:
     ignored = {"runs", "name", "data_dir", "source", "device", "checkpoint_seconds", "gallery"}
     for key, value in dataclasses.asdict(asked).items():
         if key not in ignored and (there := getattr(found, key)) != value:
-            raise ValueError(f"run {asked.name!r} was made with {key}={there!r}, not {value!r}: give the new run another name")
+            raise ValueError(
+                f"run {asked.name!r} was made with {key}={there!r}, not {value!r}: give the new run another name"
+            )
 
 
 def resume_run(folder: str | Path, **changes: Any) -> Run:
@@ -356,7 +385,7 @@ def _load_finished(config: TrainConfig, folder: Path, train: ImageData, test: Im
     history = History.from_csv(folder / "history.csv")
     return _result(config, folder, model.to(memory_format=torch.channels_last), history, test, Normalize.of(train))
 
-# %% ../nbs/40_main.ipynb #72cc393c
+# %% ../nbs/40_main.ipynb #585aa221
 def cli(args: Sequence[str] | None = None) -> int:
     "The command `cam-course`; returns the exit code."
     import tyro
@@ -413,6 +442,9 @@ def _commands(defaults: TrainConfig, tyro: Any) -> dict[str, Any]:
     def data(dataset: str = "cifar10", data_dir: str | None = None, source: str = "auto") -> None:
         "Fetch, check and cache a data set, and say what it is."
         for part, images in zip(("train", "test"), load_data(dataset, data_dir, source=source), strict=True):
-            print(f"{part}: {len(images):,} images of {images.name}, {images.num_classes} classes, {tuple(images.x.shape[1:])}")
+            print(
+                f"{part}: {len(images):,} images of {images.name}, {images.num_classes} classes, "
+                f"{tuple(images.x.shape[1:])}"
+            )
 
     return {"train": train, "resume": resume, "report": report, "data": data}

@@ -4,26 +4,26 @@
 __all__ = ['momentum_descend', 'iteration_matrix', 'spectral_radius', 'critical_beta', 'stability_limit', 'measured_rate',
            'best_momentum', 'PhaseDiagram']
 
-# %% ../nbs/04_momentum.ipynb #82f58c90
-from collections.abc import Callable, Sequence
-from dataclasses import field
+# %% ../nbs/04_momentum.ipynb #67ca2a1c
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .figures import PALETTE, Interactive
-from .surfaces import Surface, descend, draw, quadratic, steps_needed
+from .surfaces import Surface, draw, quadratic, rates_of, steps_to
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# %% ../nbs/04_momentum.ipynb #af2b46dc
+# %% ../nbs/04_momentum.ipynb #25fc6582
 def momentum_descend(
     surface: Surface | Callable[[np.ndarray], np.ndarray],  # a surface, or a gradient function (..., d) -> (..., d)
     start: ArrayLike,             # (..., d): one start, or many at once
     lr: float | ArrayLike,        # one rate, or one per step: shape (steps,)
-    beta: float | np.ndarray,     # decay of the memory in [0, 1); an array must broadcast against `start`
+    beta: ArrayLike,              # decay of the memory in [0, 1); an array must broadcast against `start`
     steps: int,
     nesterov: bool = False,
     lr_inside: bool = False,      # False as torch.optim.SGD: z = βz + g, w -= lr z. True: v = βv - lr g, w += v
@@ -33,18 +33,31 @@ def momentum_descend(
     `nesterov=True`: with `lr_inside` the gradient is taken at w + βv (Sutskever et al. 2013); without, the iterates
     are those look-ahead points, as torch stores them. A run that diverges ends in inf or nan, without a warning.
     """
-    grad = surface.grad if isinstance(surface, Surface) else surface
-    rates, path = np.broadcast_to(np.asarray(lr, dtype=np.float64), (steps,)), np.empty((steps + 1, *np.shape(start)))
-    path[0] = w = np.asarray(start, dtype=np.float64)
-    v = np.zeros_like(w)                                # velocity (lr_inside) or the sum of gradients z
+    rates, b = rates_of(lr, steps), np.asarray(beta, dtype=np.float64)
+    if not ((b >= 0) & (b < 1)).all(): raise ValueError(f"beta must be in [0, 1), got {beta}")
+    step, path = _step_of(surface, nesterov, lr_inside), np.empty((steps + 1, *np.shape(start)))
+    path[0], v = start, np.zeros(np.shape(start))
     with np.errstate(over="ignore", invalid="ignore"):
-        for k, a in enumerate(rates, start=1):
-            g = grad(w + beta*v) if nesterov and lr_inside else grad(w)
-            v = beta*v - (a*g if lr_inside else -g)
-            w = path[k] = w + v if lr_inside else w - a*(g + beta*v if nesterov else v)
+        for k, a in enumerate(rates, start=1): path[k], v = step(path[k-1], v, a, b)
     return path
 
-# %% ../nbs/04_momentum.ipynb #9dd3c5a4
+# %% ../nbs/04_momentum.ipynb #f2e160e0
+def _step_of(surface: Surface | Callable[[np.ndarray], np.ndarray], nesterov: bool, lr_inside: bool) -> Callable:
+    "One update (w, v, lr, β) -> (w, v); v is the velocity (lr_inside) or the sum of gradients."
+    grad = surface.grad if isinstance(surface, Surface) else surface
+
+    def inside(w, v, a, b):
+        v = b*v - a*grad(w + b*v if nesterov else w)
+        return w + v, v
+
+    def outside(w, z, a, b):
+        g = grad(w)
+        z = b*z + g
+        return w - a*(g + b*z if nesterov else z), z
+
+    return inside if lr_inside else outside
+
+# %% ../nbs/04_momentum.ipynb #81b9e4f5
 def iteration_matrix(
     lr: float,
     beta: float,
@@ -61,14 +74,14 @@ def spectral_radius(
     beta: ArrayLike,
     curvature: ArrayLike = 1.0,
     nesterov: bool = False,
-) -> np.ndarray:            # broadcast shape: the larger |eigenvalue| of the iteration matrix, the error factor per step
-    "Asymptotic error factor of momentum in a direction of the given curvature; 1 or more does not converge."
+) -> np.ndarray:            # broadcast shape: the larger |eigenvalue| of the iteration matrix
+    "Asymptotic error factor per step in a direction of the given curvature; 1 or more does not converge."
     lr, beta, s = np.broadcast_arrays(*(np.asarray(v, float) for v in (lr, beta, 1 - np.multiply(lr, curvature))))
     trace, det = ((1 + beta)*s, beta*s) if nesterov else (beta + s, beta)
     gap = trace**2 - 4*det
     return np.where(gap < 0, np.sqrt(np.abs(det)), (np.abs(trace) + np.sqrt(np.maximum(gap, 0)))/2)[()]
 
-# %% ../nbs/04_momentum.ipynb #588b221d
+# %% ../nbs/04_momentum.ipynb #1ad2165f
 def critical_beta(
     lr: ArrayLike,
     curvature: ArrayLike = 1.0,
@@ -85,7 +98,7 @@ def stability_limit(
     b = np.asarray(beta, dtype=np.float64)
     return ((2 + 2*b)/(1 + 2*b) if nesterov else 2 + 2*b)[()]
 
-
+# %% ../nbs/04_momentum.ipynb #18cff4fc
 def measured_rate(
     path: np.ndarray,             # (steps+1, ...) distances from the minimum at 0, one run per column
 ) -> np.ndarray:                  # (...): error factor per step
@@ -120,7 +133,7 @@ def best_momentum(
     root = (b - a)/(b + a)
     return (2/(a + b))**2, root**2, root
 
-# %% ../nbs/04_momentum.ipynb #837fc9e0
+# %% ../nbs/04_momentum.ipynb #b9cea51b
 class PhaseDiagram(Interactive):
     "The map of (αλ, β): drag the steep end of a valley and see both directions' fate."
     js = "momentum/phase.js"
@@ -134,41 +147,49 @@ class PhaseDiagram(Interactive):
         if not 0 <= self.beta < 1: raise ValueError(f"beta must be in [0, 1), got {self.beta}")
         super().__post_init__()
 
-    def rates(self) -> np.ndarray:
-        "Error factors per step along (flat) and across (steep), shape (2,)."
+    def rates(self) -> np.ndarray:   # (2,) error factors per step along (flat) and across (steep)
         return spectral_radius(self.alpha, self.beta, np.array([1/self.kappa, 1.0]), self.nesterov)
 
     def alt(self) -> str:
-        along, across = self.rates()
-        worst = max(along, across)
-        fate = f"about {steps_needed(worst):.0f} steps to a thousandth" if worst < 1 else "it never arrives"
-        return (f"Map of the error factor of {'Nesterov momentum' if self.nesterov else 'the heavy ball'} over learning rate times "
-                f"curvature and β, with a bar for a valley of condition number {self.kappa:g} at α = {self.alpha:g}/L, β = "
-                f"{self.beta:g}: the error is multiplied by {across:.3f} a step across and {along:.3f} along; {fate}.")
+        (along, across), steps = self.rates(), steps_to(_phase_path(self, 3000))
+        fate = f"{steps} steps to a thousandth" if steps <= 3000 else "it doesn't arrive within 3000 steps"
+        return (f"Map of the error factor of {'Nesterov' if self.nesterov else 'the heavy ball'} over α times "
+                f"curvature and β, with a bar for a valley of condition number {self.kappa:g} at α = {self.alpha:g}/L, "
+                f"β = {self.beta:g}: the error is multiplied by {across:.3f} a step across, {along:.3f} along; {fate}.")
 
-    def still(self) -> "Figure":
-        return _phase_still(self)
+    def still(self) -> "Figure": return _phase_still(self)
 
-# %% ../nbs/04_momentum.ipynb #ca8f06e3
-def _phase_still(p: PhaseDiagram, steps: int = 120) -> "Figure":
+# %% ../nbs/04_momentum.ipynb #52c3bf7c
+def _phase_path(p: PhaseDiagram, steps: int) -> np.ndarray:
+    curvatures = np.array([1/p.kappa, 1.0])
+    return momentum_descend(lambda w: w*curvatures, [-4.0, 2.0], p.alpha, p.beta, steps, p.nesterov)
+
+
+def _phase_still(p: PhaseDiagram) -> "Figure":
     import matplotlib.pyplot as plt
-    x, b = np.linspace(-3.2, 0.9, 400), np.linspace(0, 0.999, 200)
-    rho = spectral_radius(10**x, b[:, None], 1.0, p.nesterov)
     fig, axes = plt.subplot_mosaic("MM;PE", figsize=(7, 5.8), height_ratios=(1.3, 1))
-    m = axes["M"]
-    m.contourf(x, b, np.minimum(rho, 1)**3, 14, cmap="Blues_r", vmin=-0.6, vmax=1.05)
-    m.contourf(x, b, rho > 1 + 1e-9, [0.5, 1.5], colors=[PALETTE[1]], alpha=0.35)
-    lr = np.log10(p.alpha) + np.array([-np.log10(p.kappa), 0])
-    m.plot(lr, [p.beta]*2, "-", color="#1F2328", lw=3)
-    for i, name in enumerate(("along", "across")):
-        m.plot(lr[i], p.beta, "o", color=PALETTE[i], ms=10)
-        m.annotate(name, (lr[i], p.beta), (0, -20 if p.beta > 0.15 else 12), textcoords="offset points", ha="center", weight="bold")
-    m.set(xlabel="α × curvature", ylabel="β", xlim=(-3.2, 0.9), ylim=(0, 1), xticks=[-3, -2, -1, 0],
-          xticklabels=["0.001", "0.01", "0.1", "1"], title=f"κ = {p.kappa:g}: error x {p.rates().max():.3f} a step")
-    curvatures = np.array([1/p.kappa, 1])
-    path = momentum_descend(lambda w: w*curvatures, [-4.0, 2.0], p.alpha, p.beta, steps, p.nesterov)
-    draw(axes["P"], quadratic(curvatures), [path])
+    _phase_map(axes["M"], p)
+    path = _phase_path(p, 120)
+    draw(axes["P"], quadratic((1/p.kappa, 1)), [path])
     for i, name in enumerate(("along", "across")): axes["E"].semilogy(np.abs(path[:, i]), color=PALETTE[i], label=name)
     axes["E"].set(xlabel="step", ylabel="distance", ylim=(1e-4, 30))
     axes["E"].legend()
     return fig
+
+# %% ../nbs/04_momentum.ipynb #655f082b
+def _phase_map(ax: "Axes", p: PhaseDiagram) -> None:
+    "The map of (α·curvature, β), shaded by the log of the steps per factor e, with the bar of `p`."
+    x, b = np.linspace(-3.2, 1.3, 400), np.linspace(0, 0.999, 200)
+    rho = spectral_radius(10**x, b[:, None], 1.0, p.nesterov)
+    steps = np.clip(-1/np.log(np.clip(rho, 1e-9, 1 - 1e-9)), 0.5, 1000)
+    ax.contourf(x, b, np.log(steps), 14, cmap="Blues_r", vmin=-4, vmax=7)
+    ax.contourf(x, b, rho > 1 + 1e-9, [0.5, 1.5], colors=[PALETTE[1]], alpha=0.35)
+    ends = np.log10(p.alpha) + np.array([-np.log10(p.kappa), 0])
+    ax.plot(ends, [p.beta]*2, "-", color="#1F2328", lw=3)
+    for i, name in enumerate(("along", "across")):
+        ax.plot(ends[i], p.beta, "o", color=PALETTE[i], ms=10)
+        ax.annotate(name, (ends[i], p.beta), (0, -20 if p.beta > 0.15 else 12), textcoords="offset points",
+                    ha="center", weight="bold")
+    ax.set(xlabel="α × curvature", ylabel="β", xlim=(-3.2, 1.3), ylim=(0, 1), xticks=range(-3, 2),
+           xticklabels=[f"{10.0**i:g}" for i in range(-3, 2)],
+           title=f"κ = {p.kappa:g}: error x {p.rates().max():.3f} a step")

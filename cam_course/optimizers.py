@@ -360,7 +360,7 @@ def tuned_rate(
     paths = (trajectory(lambda p, lr=lr: make_optimizer(name, p, lr=lr), surface, start, steps) for lr in rates)
     return rates[int(np.argmin([race_score(surface, path).mean() for path in paths]))]
 
-# %% ../nbs/05_optimizers.ipynb #ce2175e5
+# %% ../nbs/05_optimizers.ipynb #2abc7a03
 RACERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
 _RACE_NAMES = ("SGD", "Momentum", "Nesterov", "Adagrad", "RMSProp", "Adam")
 _RACE_SURFACES = ("bowl", "ravine", "tilted ravine", "saddle", "beale", "rosenbrock")
@@ -393,7 +393,7 @@ class OptimizerRace(Interactive):
 
     def alt(self) -> str:
         how = "each at its best rate" if self.tuned else f"all at rate {self.lr:g}"
-        ends = [f"{label} {'left' if np.isnan(gap[-1]) else f'{gap[-1]:.1g}'}" + (f" (rate {lr:g})" if self.tuned else "")
+        ends = [f"{label} {_short(gap[-1])}" + (f" (rate {lr:g})" if self.tuned else "")
                 for label, (lr, _, gap) in zip(_RACE_NAMES, self.results().values(), strict=True)]
         return (f"Optimizers on the {self.surface} from ({self.start[0]:.2f}, {self.start[1]:.2f}), {how}. "
                 f"Loss above the minimum after {self.steps} steps: {', '.join(ends)}.")
@@ -401,7 +401,11 @@ class OptimizerRace(Interactive):
     def still(self) -> "Figure":
         return _draw_race(self)
 
-# %% ../nbs/05_optimizers.ipynb #f5f438ad
+# %% ../nbs/05_optimizers.ipynb #31359f1a
+def _short(gap: float) -> str:
+    return "gone" if np.isnan(gap) else "under 1e-12" if gap < 1e-12 else f"{gap:.1g}"
+
+
 def _draw_race(race: "OptimizerRace") -> "Figure":
     "The present state of the race: paths on the surface, and loss against the step."
     import matplotlib.pyplot as plt
@@ -414,6 +418,7 @@ def _draw_race(race: "OptimizerRace") -> "Figure":
     for i, (label, (_, path, gap)) in enumerate(zip(_RACE_NAMES, race.results().values(), strict=True)):
         left.plot(*path.T, color=PALETTE[i], lw=1.6)
         right.semilogy(np.maximum(gap, 1e-12), color=PALETTE[i], label=label)
+    left.plot(*surface.minima.T, "x", color="black", ms=7, mew=2)
     left.plot(*race.start, "o", color="white", mec="black", ms=9, mew=2)
     left.set(xlim=(x0, x1), ylim=(y0, y1), xlabel="w₁", ylabel="w₂")
     left.grid(False)

@@ -19,7 +19,7 @@ from .trainer import History
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/39_report.ipynb #f2a2d0c3
+# %% ../nbs/39_report.ipynb #c1c9a439
 def plot_curves(
     history: History,  # rows of a training
     name: str = "",  # what was trained, for the title
@@ -39,7 +39,9 @@ def plot_curves(
             ax.set(xlabel="epoch", ylabel="loss (nats)" if quantity == "loss" else "accuracy (%)")
             ax.legend(frameon=False)
             ax.xaxis.get_major_locator().set_params(integer=True)
-        axes[0].set_title(f"{name} loss: train {columns['train_loss'][-1]:.3f}, test {columns['test_loss'][-1]:.3f}".strip())
+        axes[0].set_title(
+            f"{name} loss: train {columns['train_loss'][-1]:.3f}, test {columns['test_loss'][-1]:.3f}".strip()
+        )
         axes[1].set_title(f"accuracy: train {columns['train_accuracy'][-1]:.2%}, test {last:.2%}")
     fig.alt_text = (
         f"Curves over {len(history)} epochs. Train loss ends at {columns['train_loss'][-1]:.3f}, test loss at "
@@ -68,17 +70,20 @@ def _alt_texts(folder: str | Path) -> dict[str, str]:
     path = Path(folder) / "figures" / "alt.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
-# %% ../nbs/39_report.ipynb #fe277ec1
+# %% ../nbs/39_report.ipynb #e33a1ded
 _CSS = """
 :root{--fg:#1d2127;--mut:#5d6570;--line:#d9dde3;--bg:#fff;--card:#f6f7f9;color-scheme:light dark}
 @media(prefers-color-scheme:dark){:root{--fg:#e7e9ec;--mut:#a3abb6;--line:#3a414b;--bg:#15181c;--card:#1e2329}}
-body{margin:0 auto;max-width:60rem;padding:1.5rem 1rem 4rem;background:var(--bg);color:var(--fg);font:16px/1.55 system-ui,sans-serif}
-h1{font-size:1.6rem;margin:.2em 0}h2{font-size:1.15rem;margin:2.2em 0 .6em;border-bottom:1px solid var(--line);padding-bottom:.2em}
+body{margin:0 auto;max-width:60rem;padding:1.5rem 1rem 4rem;background:var(--bg);color:var(--fg)}
+body{font:16px/1.55 system-ui,sans-serif}h1{font-size:1.6rem;margin:.2em 0}
+h2{font-size:1.15rem;margin:2.2em 0 .6em;border-bottom:1px solid var(--line);padding-bottom:.2em}
 img{max-width:100%;height:auto;border-radius:6px;background:#fff}figure{margin:0}
 pre{overflow-x:auto;background:var(--card);padding:1em;border-radius:6px;font:13px/1.5 ui-monospace,monospace}
-table{border-collapse:collapse;font-size:.92rem}td,th{text-align:left;padding:.15em 1.2em .15em 0;border-bottom:1px solid var(--line);vertical-align:top}
-th{font-weight:600;color:var(--mut)}.big{display:flex;gap:2.5em;flex-wrap:wrap;margin:1em 0}.big b{display:block;font-size:1.7rem}
-.big span,.note{color:var(--mut)}.cols{display:grid;grid-template-columns:repeat(auto-fit,minmax(18rem,1fr));gap:0 2.5rem}
+table{border-collapse:collapse;font-size:.92rem}th{font-weight:600;color:var(--mut)}
+td,th{text-align:left;padding:.15em 1.2em .15em 0;border-bottom:1px solid var(--line);vertical-align:top}
+.big{display:flex;gap:2.5em;flex-wrap:wrap;margin:1em 0}.big b{display:block;font-size:1.7rem}
+.big span,.note{color:var(--mut)}
+.cols{display:grid;grid-template-columns:repeat(auto-fit,minmax(18rem,1fr));gap:0 2.5rem}
 """
 
 _SECTIONS = {
@@ -90,7 +95,9 @@ _SECTIONS = {
 
 
 def _table(rows: Mapping[str, Any]) -> str:
-    cells = "".join(f"<tr><th scope=row>{html.escape(str(k))}</th><td>{html.escape(_plain(v))}</td></tr>" for k, v in rows.items())
+    cells = "".join(
+        f"<tr><th scope=row>{html.escape(str(k))}</th><td>{html.escape(_plain(v))}</td></tr>" for k, v in rows.items()
+    )
     return f"<table>{cells}</table>"
 
 
@@ -102,14 +109,18 @@ def _picture(folder: Path, name: str, alt: str) -> str:
     data = base64.b64encode((folder / "figures" / f"{name}.png").read_bytes()).decode()
     return f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}"></figure>'
 
-# %% ../nbs/39_report.ipynb #8468e88a
+# %% ../nbs/39_report.ipynb #c6aba490
 def read_run(folder: str | Path) -> tuple[dict[str, Any], dict[str, str], History]:
     "Config, environment and history of a run folder; raises `FileNotFoundError` or `DataError` naming what is missing."
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{str(folder)!r} is no run folder (no config.json in it): give the folder that `train` made")
+        raise FileNotFoundError(
+            f"{str(folder)!r} is no run folder (no config.json in it): give the folder that `train` made"
+        )
     if not (folder / "history.csv").is_file():
-        raise DataError(f"run {str(folder)!r} has not finished an epoch yet: continue it with `cam-course resume {folder}`")
+        raise DataError(
+            f"run {str(folder)!r} has not finished an epoch yet: continue it with `cam-course resume {folder}`"
+        )
     try:
         config, environment = (json.loads((folder / f"{n}.json").read_text("utf-8")) for n in ("config", "environment"))
         return config, environment, History.from_csv(folder / "history.csv")
@@ -125,22 +136,26 @@ def write_report(folder: str | Path) -> Path:
     minutes = sum(row["seconds"] for row in history) / 60
     title = html.escape(f"{config['model']} on {config.get('data_name', config['dataset'])}")
     figures = "".join(
-        f"<h2>{heading}</h2>{_picture(folder, name, words[name])}" for name, heading in _SECTIONS.items() if name in words
+        f"<h2>{heading}</h2>{_picture(folder, name, words[name])}"
+        for name, heading in _SECTIONS.items()
+        if name in words
     )
     extra = f"<div><b>{last['tta_accuracy']:.2%}</b><span>with flip TTA</span></div>" if "tta_accuracy" in last else ""
     page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>{title}</title><style>{_CSS}</style><h1>{title}</h1>
-<p class=note>recipe {html.escape(str(config["recipe"]))}, width {config["width"]}, {len(history)} of {config["epochs"]} epochs</p>
+<p class=note>recipe {html.escape(str(config["recipe"]))}, width {config["width"]},
+{len(history)} of {config["epochs"]} epochs</p>
 <div class=big><div><b>{last["test_accuracy"]:.2%}</b><span>test accuracy, last epoch</span></div>{extra}
 <div><b>{last["test_loss"]:.3f}</b><span>test loss</span></div>
 <div><b>{minutes:.1f} min</b><span>{html.escape(environment["device"])}</span></div></div>
 <h2>Log</h2><pre>{html.escape((folder / "log.txt").read_text("utf-8"))}</pre>{figures}
-<div class=cols><div><h2>Configuration</h2>{_table(config)}</div><div><h2>Environment</h2>{_table(environment)}</div></div>
+<div class=cols><div><h2>Configuration</h2>{_table(config)}</div>
+<div><h2>Environment</h2>{_table(environment)}</div></div>
 </html>"""
     write_text(folder / "report.html", page)
     return folder / "report.html"
 
-# %% ../nbs/39_report.ipynb #a9c6c03d
+# %% ../nbs/39_report.ipynb #adb3c8fa
 _CODE = {"model": "models/resnet.py", "utils": "transforms.py, gradcam.py, gallery.py, trainer.py", "main": "main.py"}
 
 
@@ -165,15 +180,19 @@ def write_submission(
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{str(out)!r} is not empty: give a new folder for the submission")
     if missing := {"curves", "misclassified", "gradcam"} - words.keys():
-        raise DataError(f"run {str(folder)!r} lacks the figures {', '.join(sorted(missing))}: finish it with `cam-course resume`")
+        raise DataError(
+            f"run {str(folder)!r} lacks the figures {', '.join(sorted(missing))}: finish it with `cam-course resume`"
+        )
     base = f"{repository()}/blob/main/cam_course/"
     links = [
-        f"- **{part}**: " + ", ".join(f"[{name}]({base}{name})" for name in names.split(", ")) for part, names in _CODE.items()
+        f"- **{part}**: " + ", ".join(f"[{name}]({base}{name})" for name in names.split(", "))
+        for part, names in _CODE.items()
     ]
     last = history[-1]
     summary = (
-        f"{config['model']} (width {config['width']}) trained for {len(history)} epochs on {config.get('data_name', config['dataset'])} "
-        f"with {', '.join(config['transforms'])}: test accuracy **{last['test_accuracy']:.2%}** in the last epoch ({environment['device']})."
+        f"{config['model']} (width {config['width']}) trained for {len(history)} epochs on "
+        f"{config.get('data_name', config['dataset'])} with {', '.join(config['transforms'])}: test accuracy "
+        f"**{last['test_accuracy']:.2%}** in the last epoch ({environment['device']})."
     )
     (out / "figures").mkdir(parents=True, exist_ok=True)
     lines = ["# ResNet18 on CIFAR-10: submission", "", summary, "", "## Code", "", *links, "", "## Training log", ""]

@@ -92,7 +92,7 @@ def train_step(
     optimizer.step()
     return loss.detach(), (logits.detach().argmax(1) == y).sum()
 
-# %% ../nbs/13_trainer.ipynb #a4002ba3
+# %% ../nbs/13_trainer.ipynb #47ee5c1b
 class TrainingDiverged(RuntimeError):
     "The loss became NaN or infinite; the message says when, at which learning rate, and what to try."
 
@@ -115,8 +115,8 @@ class Meter:
         step = int(self.first_bad)
         if step >= 0:
             raise TrainingDiverged(
-                f"the loss was not finite at step {step}, where the learning rate was {lrs[step]:g}: use a smaller max_lr "
-                f"(try {lrs[step] / 10:.2g}), a longer warm-up (pct_start) or clip_norm=1; look for NaN in the images"
+                f"the loss was not finite at step {step}, where the learning rate was {lrs[step]:g}: use a smaller "
+                f"max_lr (try {lrs[step] / 10:.2g}), a longer warm-up (pct_start) or clip_norm=1"
             )
 
     def means(self) -> tuple[float, float]:
@@ -159,7 +159,7 @@ def evaluate(
     logits, y = predict(model, data, normalize, batch_size, device, tta), data.y.cpu()
     return F.cross_entropy(logits, y).item(), (logits.argmax(1) == y).double().mean().item()
 
-# %% ../nbs/13_trainer.ipynb #5c1e2faa
+# %% ../nbs/13_trainer.ipynb #0fc1d70e
 class History(list):
     "The rows of a training, a dict an epoch; `arrays()` gives columns, `to_csv`/`from_csv` keep every digit."
 
@@ -192,8 +192,9 @@ def log_line(row: dict[str, float], epochs: int, eta: float) -> str:
     "One aligned line of the log; `eta` in seconds."
     clock = f"{int(eta) // 3600:d}:{int(eta) % 3600 // 60:02d}:{int(eta) % 60:02d}"
     return (
-        f"{row['epoch']:3d}/{epochs:<3d} {row['train_loss']:9.4f} {row['train_accuracy']:6.2%} {row['test_loss']:10.4f} "
-        f"{row['test_accuracy']:6.2%} {row['lr']:10.2e} {row['images_per_second']:9.0f} {row['seconds']:6.1f}s {clock:>8}"
+        f"{row['epoch']:3d}/{epochs:<3d} {row['train_loss']:9.4f} {row['train_accuracy']:6.2%} "
+        f"{row['test_loss']:10.4f} {row['test_accuracy']:6.2%} {row['lr']:10.2e} "
+        f"{row['images_per_second']:9.0f} {row['seconds']:6.1f}s {clock:>8}"
     )
 
 # %% ../nbs/13_trainer.ipynb #449bf696
@@ -257,11 +258,11 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     for param, entries in optimizer.state.items():
         optimizer.state[param] = {name: _like(value, param) for name, value in entries.items()}
 
-# %% ../nbs/13_trainer.ipynb #dc906ef4
+# %% ../nbs/13_trainer.ipynb #70ddd953
 class Trainer:
     """Train `model` on `train`, measure it on `test` after each epoch, and be able to go on after any interruption.
 
-    Any `nn.Module` from images to logits, any torch optimizer on its parameters, any scheduler (see `scheduler_interval`).
+    Any `nn.Module` from images to logits, any torch optimizer on its parameters, any scheduler (`scheduler_interval`).
     `fit()` returns the `History`; afterwards the model holds the final weights (the averaged ones with `ema_decay`).
     """
 
@@ -329,7 +330,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             tqdm.write(line)
 
-# %% ../nbs/13_trainer.ipynb #0a2c6979
+# %% ../nbs/13_trainer.ipynb #73a6f356
 def _check_arguments(given: dict[str, Any]) -> None:
     check_number("epochs", given["epochs"], 1, integer=True)
     check_number("batch_size", given["batch_size"], 1, integer=True)
@@ -341,7 +342,8 @@ def _check_arguments(given: dict[str, Any]) -> None:
         raise ValueError(f"batch_size {given['batch_size']} is more than the {len(given['train'])} training images")
     if isinstance(given["scheduler"], ReduceLROnPlateau) and given["held_out"] is None:
         raise ValueError(
-            "ReduceLROnPlateau watches a held-out loss, never the test set: train, held_out = train.split(0.1, seed=0)"
+            "ReduceLROnPlateau watches a held-out loss, never the test set: "
+            "train, held_out = train.split(0.1, seed=0)"
         )
 
 

@@ -4,7 +4,7 @@
 __all__ = ['Params', 'Fill', 'Transform', 'Move', 'RandomCrop', 'RandomHorizontalFlip', 'RandomRotation', 'Cutout', 'Normalize',
            'Compose', 'AddGaussianNoise']
 
-# %% ../nbs/11_transforms.ipynb #7365be7c
+# %% ../nbs/11_transforms.ipynb #82440561
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,45 +14,89 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .core import check_choice, check_number
 from .noise import AddGaussianNoise
 
-# %% ../nbs/11_transforms.ipynb #0737d8fe
-_all_ = ["AddGaussianNoise"]  # defined in cam_course.noise, part of this module's interface
+# %% ../nbs/11_transforms.ipynb #e0ce1bca
+_all_ = ["AddGaussianNoise"]  # its chapter is 06_plateaus; here it is one transform among others
 
 Params = dict[str, Tensor]  # what a transform draws: tensors whose first dimension counts the samples
-Fill = float | Sequence[float]  # one number, or one for each channel
+Fill = float | Sequence[float]  # what is put where there is no image: one number, or one for each channel
 
 
+class _Dice:
+    "Random numbers, n at a time: one for each sample."
+
+    def __init__(self, n: int, generator: torch.Generator | None, device: torch.device | str):
+        device = generator.device if generator is not None else device
+        self.n, self.options = n, {"generator": generator, "device": device}
+
+    def below(self, limit: int) -> Tensor:
+        "Whole numbers 0...limit - 1, int64."
+        return torch.randint(limit, (self.n,), **self.options)
+
+    def unit(self) -> Tensor:
+        "Numbers in [0, 1), float32."
+        return torch.rand(self.n, **self.options)
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    "Height and width."
+    height, width = (size, size) if isinstance(size, int) else map(int, size)
+    return height, width
+
+# %% ../nbs/11_transforms.ipynb #131aacde
 class Transform:
-    "Base class: `draw` makes the random parameters of n samples, `apply` is a pure function of images and parameters."
+    "What all transforms have in common. A new one needs `_draw` (if it is random) and `apply`."
+
+    drawn: tuple[str, ...] = ()  # the names of the parameters
 
     def draw(
         self,
         n: int,  # samples
         image_size: int | tuple[int, int],  # height and width of the images, px
-        generator: torch.Generator | None = None,  # where the randomness comes from; None: torch's global one
+        generator: torch.Generator | None = None,  # where the dice come from; None: torch's own
         device: torch.device | str = "cpu",  # where the parameters go
     ) -> Params:
-        "The parameters of n samples; one generator state gives the same parameters on every device."
-        return {}
+        "Throw the dice for n samples: named tensors of shape (n,)."
+        height, width = _pair(image_size)
+        drawn = self._draw(_Dice(n, generator, device), height, width)
+        return {name: value.to(device) for name, value in zip(self.drawn, drawn, strict=True)}
+
+    def _draw(self, dice: _Dice, height: int, width: int) -> tuple[Tensor, ...]:
+        "One tensor (n,) for each name in `drawn`."
+        return ()
 
     def apply(self, x: Tensor, **params: Tensor) -> Tensor:
-        "A new batch of the dtype of x (N, C, H, W) uint8 or float, made with the parameters that `draw` returned."
+        "The changed copy of x (N, C, H, W), uint8 or float; depends on x and the parameters alone."
         raise NotImplementedError
 
     def output_size(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
-        "Height and width after this transform, for images of `image_size`."
+        "Height and width after this transform."
         return _pair(image_size)
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         "Draw and apply."
         return self.apply(x, **self.draw(len(x), tuple(x.shape[-2:]), generator, x.device))
 
+# %% ../nbs/11_transforms.ipynb #17c3b6f1
+def _fit(transform: Transform, x: Tensor, params: Params) -> Params:
+    "The parameters, on the device of x; `ValueError` if images and parameters do not fit the transform."
+    if x.ndim != 4:
+        raise ValueError(f"images must have shape (N, C, H, W), got {tuple(x.shape)}: a single one is x[None]")
+    if x.dtype != torch.uint8 and not x.is_floating_point():
+        raise ValueError(f"images must be uint8 or float, got {x.dtype}: use x.to(torch.uint8) or x.float()")
+    if set(params) != set(transform.drawn):
+        raise ValueError(f"{transform!r} takes the parameters {list(transform.drawn)}, got {sorted(params)}: use draw()")
+    for name, value in params.items():
+        if len(value) != len(x):
+            raise ValueError(
+                f"{transform!r}: {name} is drawn for {len(value)} samples, the batch has {len(x)}: "
+                "draw(len(x), ...), or index the parameters as you index the images"
+            )
+    return {name: value.to(x.device, non_blocking=True) for name, value in params.items()}
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-
-# %% ../nbs/11_transforms.ipynb #d7478c55
+# %% ../nbs/11_transforms.ipynb #60ee13d8
 @lru_cache(maxsize=256)
 def _count(stop: int, step: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     "0, step, 2*step, ... below stop; made once, never changed."
@@ -63,344 +107,430 @@ def _count(stop: int, step: int, dtype: torch.dtype, device: torch.device) -> Te
 class _Origin:
     """Where each output pixel of a batch comes from, as a place in the flattened batch (of its first channel).
 
-    The places of an image are start[n] + row[i] + col[j]. Crop and flip leave rows and columns independent, so that
-    two short tables say it all; `full` adds them up. Places from `end` on stand for fill values.
+    At first (n, i, j) is at start[n] + line*(top[n] + i) + left[n] + sign[n]*j; `full` writes that out. The images lie
+    in frames with a border of `framed` px. Places from `end` on stand for fills.
     """
 
     def __init__(self, x: Tensor):
-        (n, c, h, w), self.device = x.shape, x.device
-        self.n, self.end, self.fills = n, x.numel(), []
-        self.dtype = torch.int32 if x.numel() < 2**29 else torch.int64  # sums of three stay in range
-        self.start = _count(self.end, c * h * w, self.dtype, self.device)[:, None]
-        self.row = _count(h * w, w, self.dtype, self.device)[None]  # (1 or n, H)
-        self.col = _count(w, 1, self.dtype, self.device)[None]  # (1 or n, W)
-        self.grid = None
+        (self.n, self.channels, *size), self.device = x.shape, x.device
+        self.size: tuple[int, int] = tuple(size)  # of the output so far
+        self.top, self.left, self.sign, self.whole = 0, 0, 1, True  # whole: nothing is cut off yet
+        self.framed, self.frame_fill, self.places, self.fills = 0, 0, None, []
+        self._lay(*size)
 
-    @property
-    def size(self) -> tuple[int, int]:
-        "Height and width of the output so far."
-        return (self.row.shape[1], self.col.shape[1]) if self.grid is None else tuple(self.grid.shape[1:])
+    def _lay(self, height: int, width: int) -> None:
+        "Lay out frames of this size."
+        self.line, self.end = width, self.n * self.channels * height * width
+        self.dtype, self.outside = (torch.int32, 2**30) if self.end < 2**29 else (torch.int64, 2**60)
+        self.start = _count(self.end, self.channels * height * width, self.dtype, self.device)
 
-    def code(self, fill: Fill, new: bool = False) -> int:
-        "The place that stands for `fill`; `new`: one above all others."
+    def corner(self) -> Tensor:
+        "The places (n,) of the output pixels (n, 0, 0)."
+        place = self.top * self.line + self.left
+        return self.start + (place.to(self.dtype) if isinstance(place, Tensor) else place)
+
+    def full(self) -> Tensor:
+        "The places (n, H, W), written out; from here on they are what counts."
+        if self.places is None:
+            (h, w), options = self.size, (self.dtype, self.device)
+            cols = _count(w, 1, *options)[None]
+            cols = cols * self.sign[:, None].to(self.dtype) if isinstance(self.sign, Tensor) else cols
+            rows = self.corner()[:, None] + _count(h * self.line, self.line, *options)
+            self.places = rows[:, :, None] + cols[:, None, :]
+        return self.places
+
+    def place(self, fill: Fill, new: bool = False) -> int:
+        "The place that stands for `fill`; `new`: one behind all others."
         if new or fill not in self.fills:
             self.fills.append(fill)
             return self.end + len(self.fills) - 1
         return self.end + self.fills.index(fill)
 
-    def full(self) -> Tensor:
-        "The places (n, H, W); from here on rows and columns are no longer apart."
-        if self.grid is None:  # what lies outside has fill number 0: see `pad`
-            self.grid = ((self.row + self.start)[:, :, None] + self.col[:, None, :]).clamp_(max=self.end)
-        return self.grid
-
     def pad(self, border: int, fill: Fill) -> None:
-        "A border of `border` px of `fill` on all sides."
-        code = self.code(fill)
-        if self.grid is None and code == self.end:
-            self.row, self.col = (F.pad(v, (border, border), value=self.end) for v in (self.row, self.col))
+        "Put `border` px of `fill` around."
+        places = None if self.whole and not self.framed and self.places is None else self.full()
+        self.size = (self.size[0] + 2 * border, self.size[1] + 2 * border)
+        if places is None:
+            self._lay(*self.size)
+            self.framed, self.frame_fill = border, fill
+            self.left = self.left + (1 - self.sign) * border  # a mirrored image is read from the other side
         else:
-            self.grid = F.pad(self.full(), (border,) * 4, value=code)
+            self.places = F.pad(places, (border,) * 4, value=self.place(fill))
 
     def window(self, top: Tensor, left: Tensor, size: int) -> None:
-        "Cut out `size` x `size` px with the given corners, int64 (n,)."
-        line = _count(size, 1, torch.int64, self.device)
-        rows, cols = top[:, None] + line, left[:, None] + line
-        if self.grid is None:
-            self.row, self.col = (v.expand(self.n, -1).gather(1, k) for v, k in ((self.row, rows), (self.col, cols)))
+        "Keep `size` x `size` px from the given corners, int64 (n,)."
+        if self.places is None:
+            self.top, self.left, self.whole = self.top + top, self.left + self.sign * left, False
         else:
-            width = self.grid.shape[2]
-            self.look_up((rows[:, :, None] * width + cols[:, None, :]).to(self.dtype))
+            line = _count(size, 1, torch.int64, self.device)
+            self.look_up(((top[:, None] + line) * self.size[1])[:, :, None] + (left[:, None] + line)[:, None, :])
+        self.size = (size, size)
 
-    def look_up(self, pixel: Tensor) -> None:
-        "Let output pixel (n, i, j) be the present pixel number pixel[n, i, j] of its image; changes `pixel`."
-        grid = self.full()
-        pixel += _count(grid.numel(), grid[0].numel(), pixel.dtype, self.device)[:, None, None]
-        self.grid = grid.view(-1).index_select(0, pixel.view(-1)).view(pixel.shape)
+    def mirror(self, flip: Tensor) -> None:
+        "Mirror left and right where `flip`, bool (n,)."
+        if self.places is None:
+            self.left = self.left + self.sign * (self.size[1] - 1) * flip
+            self.sign = self.sign * (1 - 2 * flip.long())
+        else:
+            self.places = torch.where(flip[:, None, None], self.places.flip(2), self.places)
 
-# %% ../nbs/11_transforms.ipynb #48882888
+    def look_up(self, pixel: Tensor, outside: int = 0) -> None:
+        "Let output pixel (n, i, j) be the present one number pixel[n, i, j], row by row, or that at place `outside`."
+        places = self.full()
+        pixels = self.size[0] * self.size[1]
+        pixel = pixel.to(self.dtype) + _count(self.n * pixels, pixels, self.dtype, self.device)[:, None, None]
+        flat = F.pad(places.reshape(-1), (0, 1), value=outside)
+        self.places = flat.index_select(0, pixel.clamp_(max=self.n * pixels).view(-1)).view(pixel.shape)
+
+# %% ../nbs/11_transforms.ipynb #bc438689
 class Move(Transform):
-    "A transform whose every output pixel is an input pixel or the fill; neighbours in a `Compose` become one gather."
+    "A transform whose every output pixel is an input pixel or the fill. `Compose` does a chain of them at once."
+
+    fusible = True  # False: `apply` does something else
 
     def apply(self, x: Tensor, **params: Tensor) -> Tensor:
-        "A new batch of the dtype of x."
-        return _gather(x, [(self, params)])
+        "The changed copy of x (N, C, H, W), uint8 or float; its dtype."
+        return _gather(x, [(self, params)]).contiguous()
 
-    def move(self, origin: _Origin, **params: Tensor) -> None:
+    def _move(self, origin: _Origin, **params: Tensor) -> None:
         "Change `origin` as this transform moves pixels."
         raise NotImplementedError
 
 
-def _gather(x: Tensor, moves: list[tuple[Move, Params]]) -> Tensor:
-    "All `moves` in turn, with one look at the pixels."
-    origin = _Origin(x)
-    for transform, params in moves:
-        transform.move(origin, **_on(x, transform, params))
+def _gather(x: Tensor, moves: Sequence[tuple[Move, Params]]) -> Tensor:
+    "All `moves` in turn, with one look at the pixels. The result's channels lie apart in memory."
+    moves = [(move, _fit(move, x, params)) for move, params in moves]
     n, c, h, w = x.shape
-    source = x.new_empty(n + 1, c, h * w)  # the batch, and an image whose first pixels are the fill values
-    source[:n].view(x.shape).copy_(x)
+    if len(moves) > h * w > 0:  # no room for so many fill values in one image
+        return _gather(_gather(x, moves[:1]), moves[1:])
+    origin = _Origin(x)
+    for move, params in moves:
+        move._move(origin, **params)
+    border = origin.framed
+    frames = x.new_empty(n + 1, c, h + 2 * border, w + 2 * border)
+    if border:
+        frames[:n] = _color(origin.frame_fill, x)
+    frames[:n, :, border : border + h, border : border + w] = x
     for k, fill in enumerate(origin.fills):
-        for plane, value in _per_channel(source[n], fill):
-            plane[..., k] = value  # a number, not a tensor: nothing to copy to a GPU and wait for
-    places, source = origin.full().view(-1), source.view(-1)
-    planes = [source[k * h * w :].index_select(0, places) for k in range(c)]
-    return torch.stack([plane.view(n, *origin.size) for plane in planes], 1)
+        frames[n].view(c, -1)[:, k] = _color(fill, x).view(-1)
+    places, flat = origin.full().view(-1), frames.view(-1)
+    out = x.new_empty(c, n, *origin.size)
+    for k in range(c):
+        torch.index_select(flat[k * frames[0, 0].numel() :], 0, places, out=out[k].view(-1))
+    return out.transpose(0, 1)
+
+# %% ../nbs/11_transforms.ipynb #09d0b05b
+def _check_fill(fill: Fill) -> float | tuple[float, ...]:
+    "`fill` as a number or a tuple of numbers."
+    values = (fill,) if isinstance(fill, int | float) else tuple(v if isinstance(v, int) else float(v) for v in fill)
+    if not values or not all(math.isfinite(v) for v in values):
+        raise ValueError(f"fill must be a finite number, or one for each channel, got {fill!r}")
+    return values[0] if len(values) == 1 else values
 
 
-def _per_channel(planes: Tensor, fill: Fill) -> list[tuple[Tensor, float]]:
-    "Pairs of planes and the value that fills them, rounded where they are uint8."
-    values = [fill] if isinstance(fill, (int, float)) else list(fill)
-    if planes.dtype == torch.uint8:
-        values = [min(max(round(v), 0), 255) for v in values]
-    if len(values) == 1:
-        return [(planes, values[0])]
-    if len(values) != len(planes):
-        raise ValueError(f"fill {fill} is for {len(values)} channels, the images have {len(planes)}")
-    return list(zip(planes, values, strict=True))
+@lru_cache(maxsize=256)
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    "The values as a tensor (C, 1, 1), copied to the device once."
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float64).to(device, dtype).view(-1, 1, 1)
 
 
-def _on(x: Tensor, transform: Transform, params: Params) -> Params:
-    "The parameters on the device of x; refuses images and parameters that do not fit."
-    if x.ndim != 4:
-        raise ValueError(f"images must have shape (N, C, H, W), got {tuple(x.shape)}: use x[None] for a single one")
-    if x.dtype != torch.uint8 and not x.is_floating_point():
-        raise ValueError(f"images must be uint8 or float, got {x.dtype}: convert with x.to(torch.uint8) or x.float()")
-    for name, value in params.items():
-        if len(value) != len(x):
-            raise ValueError(
-                f"{transform!r}: {name} holds the parameters of {len(value)} samples, the batch {len(x)}: "
-                "draw(len(x), ...) anew, or index the parameters as the images"
-            )
-    return {name: value.to(x.device, non_blocking=True) for name, value in params.items()}
+def _color(fill: float | tuple[float, ...], x: Tensor) -> Tensor:
+    "`fill` as a tensor (C, 1, 1) of the type of the images x, rounded where that is uint8."
+    values = fill if isinstance(fill, tuple) else (fill,) * x.shape[1]
+    if len(values) != x.shape[1]:
+        raise ValueError(f"fill {fill} is for {len(values)} channels, the images have {x.shape[1]}")
+    if x.dtype == torch.uint8:
+        if any(v < 0 or v > 255 or 0 < v < 1 for v in values):
+            raise ValueError(f"fill {fill} is no color of uint8 images: give 0...255, such as 255*mean")
+        values = tuple(round(v) for v in values)
+    return _constant(values, x.dtype, x.device)
 
-# %% ../nbs/11_transforms.ipynb #4f574c53
+# %% ../nbs/11_transforms.ipynb #dd798954
 class RandomCrop(Move):
-    "Pad by `padding` px of `fill`, then cut a `size` x `size` window at a random place."
+    "Pad with `padding` px of `fill`, then cut out `size` x `size` px at a random place (uniform)."
+
+    drawn = ("top", "left")  # int64: the window's corner in the padded image
 
     def __init__(self, size: int, padding: int = 0, fill: Fill = 0):
-        if size < 1 or padding < 0:
-            raise ValueError(f"RandomCrop needs size >= 1 and padding >= 0, got size={size}, padding={padding}")
-        self.size, self.padding, self.fill = size, padding, fill
+        check_number("crop size", size, 1, integer=True)
+        check_number("crop padding", padding, 0, integer=True)
+        self.size, self.padding, self.fill = size, padding, _check_fill(fill)
 
-    def _room(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
+    def output_size(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
+        "The window's; `ValueError` if it does not fit."
         h, w = _pair(image_size)
-        room = h + 2 * self.padding - self.size, w + 2 * self.padding - self.size
-        if min(room) < 0:
+        if self.size > min(h, w) + 2 * self.padding:
             need = math.ceil((self.size - min(h, w)) / 2)
-            raise ValueError(f"crop of {self.size} px is larger than {h}x{w} px padded by {self.padding}: use padding >= {need}")
-        return room
+            raise ValueError(
+                f"a crop of {self.size} px does not fit {h}x{w} px padded by {self.padding}: "
+                f"use size <= {min(h, w) + 2 * self.padding} or padding >= {need}"
+            )
+        return self.size, self.size
 
-    def draw(self, n, image_size, generator=None, device="cpu") -> Params:
-        "`top` and `left`, int64 (n,): the window's corner in the padded image."
-        where = generator.device if generator is not None else device
-        top, left = (torch.randint(r + 1, (n,), generator=generator, device=where) for r in self._room(image_size))
-        return {"top": top.to(device), "left": left.to(device)}
+    def _draw(self, dice: _Dice, height: int, width: int) -> tuple[Tensor, ...]:
+        self.output_size((height, width))
+        return tuple(dice.below(side + 2 * self.padding - self.size + 1) for side in (height, width))
 
-    def move(self, origin: _Origin, top: Tensor, left: Tensor) -> None:
-        self._room(origin.size)
+    def _move(self, origin: _Origin, top: Tensor, left: Tensor) -> None:
+        self.output_size(origin.size)
         if self.padding:
             origin.pad(self.padding, self.fill)
         origin.window(top, left, self.size)
 
-    def output_size(self, image_size):
-        "The window's."
-        self._room(image_size)
-        return self.size, self.size
-
     def __repr__(self) -> str:
         return f"RandomCrop({self.size}, padding={self.padding}, fill={self.fill})"
 
-# %% ../nbs/11_transforms.ipynb #256a7b64
+# %% ../nbs/11_transforms.ipynb #7d497b98
 class RandomHorizontalFlip(Move):
-    "Mirror left and right, with probability p."
+    "Mirror left and right with probability `p`."
+
+    drawn = ("flip",)  # bool
 
     def __init__(self, p: float = 0.5):
-        if not 0 <= p <= 1:
-            raise ValueError(f"flip probability must be in [0, 1], got {p}")
-        self.p = p
+        self.p = check_number("flip probability", p, 0, 1)
 
-    def draw(self, n, image_size, generator=None, device="cpu") -> Params:
-        "`flip`, bool (n,)."
-        where = generator.device if generator is not None else device
-        return {"flip": (torch.rand(n, generator=generator, device=where) < self.p).to(device)}
+    def _draw(self, dice: _Dice, height: int, width: int) -> tuple[Tensor, ...]:
+        return (dice.unit() < self.p,)
 
-    def move(self, origin: _Origin, flip: Tensor) -> None:
-        if origin.grid is None:
-            origin.col = torch.where(flip[:, None], origin.col.flip(1), origin.col)
-        else:
-            origin.grid = torch.where(flip[:, None, None], origin.grid.flip(2), origin.grid)
+    def _move(self, origin: _Origin, flip: Tensor) -> None:
+        origin.mirror(flip)
 
     def __repr__(self) -> str:
         return f"RandomHorizontalFlip(p={self.p})"
 
-# %% ../nbs/11_transforms.ipynb #e19ec113
-@lru_cache(maxsize=256)
-def _centred(size: int, device: torch.device) -> Tensor:
-    "Coordinates of the pixels of a row, from its middle."
+# %% ../nbs/11_transforms.ipynb #83b26b14
+def _turned(angle: Tensor, size: tuple[int, int], line: int, sign: Tensor | int, outside: int) -> Tensor:
+    """Where the pixels of images turned by `angle` (n,), degrees counter-clockwise, come from: (n, H, W).
+
+    The answer is line*row + sign*column, or `outside`.
+    """
+    turn = torch.deg2rad(angle.double())[:, None]
+    (h, w), bits = size, 31 - (sum(size) + 2).bit_length()
+    i, j = (torch.arange(s, dtype=torch.float64, device=angle.device) - (s - 1) / 2 for s in size)
+
+    def fixed(coordinate: Tensor) -> Tensor:
+        return (coordinate * 2**bits).round_().to(torch.int32)
+
+    half = 2 ** (bits - 1)  # s - 1 of them to the middle, one more to round to the nearest
+    rows = fixed(turn.cos() * i)[:, :, None] + (fixed(turn.sin() * j) + h * half)[:, None, :]
+    cols = fixed(turn.sin() * -i)[:, :, None] + (fixed(turn.cos() * j) + w * half)[:, None, :]
+    rows, cols = rows.bitwise_right_shift_(bits), cols.bitwise_right_shift_(bits)
+    inside = (rows >= 0) & (rows < h) & (cols >= 0) & (cols < w)
+    sign = sign[:, None, None] if isinstance(sign, Tensor) else sign
+    return torch.where(inside, line * rows + sign * cols, outside)
+
+
+@lru_cache(maxsize=8)
+def _turned_by_step(
+    low: float, pace: float, steps: int, size: tuple[int, int], line: int, outside: int, device: torch.device
+) -> Tensor:
+    "`_turned` for the angles low, low + pace, ... low + steps*pace, with sign 1, then once more with sign -1."
     with torch.inference_mode(False):
-        return torch.arange(size, dtype=torch.float64, device=device) - (size - 1) / 2
+        angle = low + pace * torch.arange(steps + 1, dtype=torch.float64, device=device)
+        places = [_turned(angle, size, line, sign, outside) for sign in (1, -1)]
+        return torch.cat(places).to(torch.int32 if outside < 2**31 else torch.int64)
 
+# %% ../nbs/11_transforms.ipynb #fd08eeef
+def _bilinear(x: Tensor, angle: Tensor, fill: float | tuple[float, ...]) -> Tensor:
+    "x (N, C, H, W) turned by `angle` (N,), degrees counter-clockwise; outside counts as `fill`."
+    n, c, h, w = x.shape
+    dtype = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
+    turn = torch.deg2rad(angle.double())[:, None, None]
+    cos, sin = turn.cos().to(dtype), turn.sin().to(dtype)
+    i, j = (torch.arange(s, device=x.device, dtype=dtype) - (s - 1) / 2 for s in (h, w))
+    rows = (cos * i[:, None] + sin * j + (h + 1) / 2).clamp_(0, h + 1)
+    cols = (cos * j - sin * i[:, None] + (w + 1) / 2).clamp_(0, w + 1)
+    padded = _color(fill, x).repeat(n, 1, h + 3, w + 3)  # 1 px of fill around, one more where weights are 0
+    padded[:, :, 1 : h + 1, 1 : w + 1] = x
+    padded = padded.to(dtype).flatten(2)
+    first = (rows.long() * (w + 3) + cols.long()).flatten(1)[:, None].expand(n, c, h * w)
+    down, right = rows.frac()[:, None], cols.frac()[:, None]
+    a, b, d, e = (padded.gather(2, first + k).view(n, c, h, w) for k in (0, 1, w + 3, w + 4))
+    out = torch.lerp(torch.lerp(a, b, right), torch.lerp(d, e, right), down)
+    return (out.round_() if x.dtype == torch.uint8 else out).to(x.dtype)
 
+# %% ../nbs/11_transforms.ipynb #e77a35d1
 class RandomRotation(Move):
-    "Turn about the centre by a random angle."
+    "Turn about the middle by a random angle, uniform over -degrees...degrees or (low, high), in steps of about 0.05°."
 
-    def __init__(self, degrees: float | tuple[float, float], interpolation: str = "nearest", fill: Fill = 0):
-        low, high = (-degrees, degrees) if isinstance(degrees, (int, float)) else degrees
-        if not low <= high:
+    drawn = ("step",)  # int64: the angle is low + step*pace, see `angle`
+
+    def __init__(
+        self,
+        degrees: float | tuple[float, float],  # counter-clockwise
+        interpolation: str = "nearest",  # or "bilinear"
+        fill: Fill = 0,  # what lies outside of the image
+    ):
+        low, high = (-degrees, degrees) if isinstance(degrees, int | float) else degrees
+        check_number("rotation", low, -360, 360)
+        check_number("rotation", high, -360, 360)
+        if low > high:
             raise ValueError(f"degrees must be >= 0, or (low, high) with low <= high, got {degrees}")
-        if interpolation not in ("nearest", "bilinear"):
-            raise ValueError(f"unknown interpolation {interpolation!r}: choose 'nearest' or 'bilinear'")
-        self.degrees, self.interpolation, self.fill = (low, high), interpolation, fill
+        self.degrees, self.low, self.fill = degrees, low, _check_fill(fill)
+        self.interpolation = check_choice("interpolation", interpolation, ["nearest", "bilinear"])
+        self.fusible = interpolation == "nearest"
+        self.steps = math.ceil((high - low) * 20)
+        self.pace = (high - low) / max(self.steps, 1)
 
-    def draw(self, n, image_size, generator=None, device="cpu") -> Params:
-        "`angle`, float32 (n,), degrees, counter-clockwise."
-        where = generator.device if generator is not None else device
-        low, high = self.degrees
-        return {"angle": (torch.rand(n, generator=generator, device=where) * (high - low) + low).to(device)}
+    def angle(self, step: Tensor) -> Tensor:
+        "Degrees counter-clockwise, float64, that belong to the parameter `step`."
+        return self.low + self.pace * step.double()
 
-    def move(self, origin: _Origin, angle: Tensor) -> None:
-        h, w = origin.size
-        bits = 31 - (h + w + 2).bit_length()  # coordinates count in 2^-bits px: sums are exact, a shift rounds
-        turn = angle.double() * (math.pi / 180)
-        turn = torch.stack([turn.cos(), turn.sin()])[:, :, None] * 2**bits
-        i, j = ((turn * _centred(size, angle.device)).round_().to(torch.int32) for size in (h, w))
-        origin.pad(1, self.fill)  # so that outside is a place to look at
-        half = 2 ** (bits - 1)  # h + 1 of them to the middle of the padded image, one more to round to the nearest
-        rows = (i[0] + (h + 2) * half)[:, :, None] + j[1][:, None, :]
-        cols = ((w + 2) * half - i[1])[:, :, None] + j[0][:, None, :]
-        rows = rows.bitwise_right_shift_(bits).clamp_(0, h + 1)
-        cols = cols.bitwise_right_shift_(bits).clamp_(0, w + 1)
-        origin.look_up(cols.add_(rows, alpha=w + 2))
+    def _draw(self, dice: _Dice, height: int, width: int) -> tuple[Tensor, ...]:
+        return (dice.below(self.steps + 1),)
+
+    def _move(self, origin: _Origin, step: Tensor) -> None:
+        first = origin.places is None  # if not, the present map is looked up as if it were an image
+        line, sign = (origin.line, origin.sign) if first else (origin.size[1], 1)
+        if (self.steps + 1) * math.prod(origin.size) <= 2**22:
+            mirrored = sign < 0 if isinstance(sign, Tensor) else 0
+            table = (self.low, self.pace, self.steps, origin.size, line, origin.outside, origin.device)
+            pixel = _turned_by_step(*table).index_select(0, step + mirrored * (self.steps + 1))
+        else:
+            pixel = _turned(self.angle(step), origin.size, line, sign, origin.outside).to(origin.dtype)
+        if first:
+            origin.places = pixel.add_(origin.corner()[:, None, None]).clamp_(max=origin.place(self.fill))
+        else:
+            origin.look_up(pixel, origin.place(self.fill))
 
     def apply(self, x: Tensor, **params: Tensor) -> Tensor:
-        "A new batch of the dtype of x."
-        if self.interpolation == "nearest":
+        "The turned copy of x (N, C, H, W), uint8 or float; its dtype."
+        if self.fusible:
             return super().apply(x, **params)
-        return self._bilinear(x, **_on(x, self, params))
-
-    def _bilinear(self, x: Tensor, angle: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        dtype = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
-        turn = torch.deg2rad(angle.to(torch.float64))[:, None, None]
-        cos, sin = turn.cos().to(dtype), turn.sin().to(dtype)
-        i = (torch.arange(h, device=x.device, dtype=dtype) - (h - 1) / 2)[:, None]
-        j = torch.arange(w, device=x.device, dtype=dtype) - (w - 1) / 2
-        rows = (cos * i + sin * j + (h + 1) / 2).clamp_(0, h + 1)
-        cols = (cos * j - sin * i + (w + 1) / 2).clamp_(0, w + 1)
-        padded = x.new_empty(n, c, h + 3, w + 3, dtype=dtype)  # 1 px of fill around, one more where weights are 0
-        for planes, value in _per_channel(padded.transpose(0, 1), self.fill):
-            planes.fill_(value)
-        padded[:, :, 1 : h + 1, 1 : w + 1] = x
-        padded = padded.flatten(2)
-        r, q = rows.floor(), cols.floor()
-        v, u = (rows - r)[:, None], (cols - q)[:, None]
-        first = (r.long() * (w + 3) + q.long()).flatten(1)[:, None].expand(n, c, h * w)
-        a, b, d, e = (padded.gather(2, first + k).view(n, c, h, w) for k in (0, 1, w + 3, w + 4))
-        out = torch.lerp(torch.lerp(a, b, u), torch.lerp(d, e, u), v)
-        return (out.round_() if x.dtype == torch.uint8 else out).to(x.dtype)
+        return _bilinear(x, self.angle(_fit(self, x, params)["step"]), self.fill)
 
     def __repr__(self) -> str:
-        return f"RandomRotation({self.degrees}, {self.interpolation}, fill={self.fill})"
+        return f"RandomRotation({self.degrees}, interpolation={self.interpolation!r}, fill={self.fill})"
 
-# %% ../nbs/11_transforms.ipynb #b478f464
+# %% ../nbs/11_transforms.ipynb #70af1a0f
 @lru_cache(maxsize=256)
 def _covered(length: int, size: int, device: torch.device) -> Tensor:
-    "int32 (length, length): 2^31 - 1 where the square around pixel [row] covers pixel [column], else -1."
+    "int32 (length, length): at [centre, i] 2^31 - 1 if the square around `centre` covers pixel i, else -1."
     with torch.inference_mode(False):
         line = torch.arange(length, device=device)
-        offset = line - (line - size // 2)[:, None]
-        return torch.where((offset >= 0) & (offset < size), 2**31 - 1, -1).to(torch.int32)
+        inside = line - (line - size // 2)[:, None]
+        return torch.where((inside >= 0) & (inside < size), 2**31 - 1, -1).to(torch.int32)
 
 
 class Cutout(Move):
-    "Cover a size x size square with `fill`; its centre is uniform over the pixels (DeVries & Taylor 2017)."
+    "Cover a square of `size` px with `fill`; the centre is uniform over all pixels (DeVries & Taylor 2017)."
+
+    drawn = ("row", "col")  # int64: the centre; the square begins size//2 px before it
 
     def __init__(self, size: int, fill: Fill = 0):
-        if size < 1:
-            raise ValueError(f"cutout size must be at least 1 px, got {size}")
-        self.size, self.fill = size, fill
+        check_number("cutout size", size, 1, integer=True)
+        self.size, self.fill = size, _check_fill(fill)
 
-    def draw(self, n, image_size, generator=None, device="cpu") -> Params:
-        "`row` and `col`, int64 (n,): the centre."
-        where = generator.device if generator is not None else device
-        row, col = (torch.randint(s, (n,), generator=generator, device=where) for s in _pair(image_size))
-        return {"row": row.to(device), "col": col.to(device)}
+    def _draw(self, dice: _Dice, height: int, width: int) -> tuple[Tensor, ...]:
+        return dice.below(height), dice.below(width)
 
-    def move(self, origin: _Origin, row: Tensor, col: Tensor) -> None:
-        code, grid = origin.code(self.fill, new=True), origin.full()
-        rows, cols = (_covered(s, self.size, c.device).index_select(0, c) for s, c in zip(origin.size, (row, col), strict=True))
-        rows = rows.clamp_(max=code)[:, :, None]
-        torch.maximum(grid, torch.minimum(rows.to(grid.dtype), cols[:, None, :].to(grid.dtype)), out=grid)
+    def _move(self, origin: _Origin, row: Tensor, col: Tensor) -> None:
+        place = origin.place(self.fill, new=True)  # behind all others, so that the larger place wins
+        places, (h, w) = origin.full(), origin.size
+        rows = _covered(h, self.size, row.device).index_select(0, row).clamp_(max=place).to(places.dtype)
+        cols = _covered(w, self.size, col.device).index_select(0, col).to(places.dtype)
+        torch.maximum(places, torch.minimum(rows[:, :, None], cols[:, None, :]), out=places)
 
     def __repr__(self) -> str:
         return f"Cutout({self.size}, fill={self.fill})"
 
-# %% ../nbs/11_transforms.ipynb #0f271d50
+# %% ../nbs/11_transforms.ipynb #e88d392e
 class Normalize(Transform):
-    "(x - mean)/std per channel."
+    "(x - mean)/std per channel; mean and std in units of the full scale, as measured on images in [0, 1]."
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         self.mean, self.std = tuple(float(m) for m in mean), tuple(float(s) for s in std)
-        if len(self.mean) != len(self.std) or min(self.std) <= 0:
-            raise ValueError(f"Normalize needs as many means as stds, and stds > 0, got {self.mean}, {self.std}")
+        if not self.std or len(self.mean) != len(self.std) or not min(self.std) > 0:
+            raise ValueError(f"Normalize needs one mean and one std > 0 per channel, got {self.mean} and {self.std}")
+        if max(map(abs, self.mean + self.std)) > 1:
+            raise ValueError(f"mean {self.mean} and std {self.std} must be of images in [0, 1]: divide by 255")
 
     @classmethod
     def of(cls, data: Any) -> "Normalize":
-        "The one for `data`, anything with `mean` and `std` in [0, 1] units, such as `ImageData`."
+        "The one for `data`: anything with `mean` and `std`, such as `ImageData`."
         return cls(data.mean, data.std)
 
-    def _stats(self, x: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    def _stats(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if x.ndim != 4 or x.shape[1] != len(self.mean):
-            raise ValueError(f"{self!r} needs images (N, {len(self.mean)}, H, W), got {tuple(x.shape)}")
-        dtype = x.dtype if x.is_floating_point() else torch.float32
-        mean, std = (torch.tensor(v, dtype=dtype).mul_(scale).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return mean.to(x.device, non_blocking=True), std.to(x.device, non_blocking=True)
+            raise ValueError(f"{self!r} takes images (N, {len(self.mean)}, H, W), got {tuple(x.shape)}")
+        scale, dtype = (255, torch.float32) if x.dtype == torch.uint8 else (1, x.dtype)
+        mean = _constant(tuple(scale * m for m in self.mean), dtype, x.device)
+        return mean, _constant(tuple(1 / (scale * s) for s in self.std), dtype, x.device)
 
     def apply(self, x: Tensor) -> Tensor:
-        "uint8, or float in [0, 1], to normalized float."
-        mean, std = self._stats(x, 255 if x.dtype == torch.uint8 else 1)
-        return (x.float() if x.dtype == torch.uint8 else x.clone()).sub_(mean).div_(std)
+        "uint8, or float in [0, 1], (N, C, H, W) to normalized float; channels_last stays channels_last."
+        _fit(self, x, {})
+        (mean, factor), (n, c, h, w) = self._stats(x), x.shape
+        if last := c > 1 and x.is_contiguous(memory_format=torch.channels_last):
+            x = x.permute(0, 2, 3, 1).reshape(n * h, w * c)  # long rows: a loop over 3 channels would be slow
+            mean, factor = mean.view(-1).repeat(w), factor.view(-1).repeat(w)
+        x = x - mean if x.is_floating_point() else x.to(torch.float32, memory_format=torch.contiguous_format).sub_(mean)
+        return x.mul_(factor).view(n, h, w, c).permute(0, 3, 1, 2) if last else x.mul_(factor)
 
     def inverse(self, x: Tensor) -> Tensor:
-        "Normalized float back to float in [0, 1]."
-        mean, std = self._stats(x, 1)
-        return x * std + mean
+        "Normalized float (N, C, H, W) back to float in [0, 1]."
+        mean, factor = self._stats(x)
+        return x / factor + mean
 
     def __repr__(self) -> str:
         return f"Normalize(mean={self.mean}, std={self.std})"
 
-# %% ../nbs/11_transforms.ipynb #e430afcf
+# %% ../nbs/11_transforms.ipynb #5815fa15
 class Compose(Transform):
-    "One transform after another; neighbouring moves are done in one gather."
+    "One transform after the other; moves that are neighbours become one look at the pixels."
 
     def __init__(self, transforms: Sequence[Any]):
         self.transforms = list(transforms)
+        for t in self.transforms:
+            if not (hasattr(t, "draw") and hasattr(t, "apply")):
+                raise ValueError(f"{t!r} is no transform: it needs draw(n, image_size, ...) and apply(x, **params)")
 
-    def draw(self, n, image_size, generator=None, device="cpu") -> Params:
-        "The parameters of all transforms, named by place: '0.top', '0.left', '1.flip', ..."
+    def draw(
+        self,
+        n: int,  # samples
+        image_size: int | tuple[int, int],  # height and width of the images, px
+        generator: torch.Generator | None = None,  # where the dice come from; None: torch's own
+        device: torch.device | str = "cpu",  # where the parameters go
+    ) -> Params:
+        "The dice of all members in turn, named by place: '0.top', '0.left', '1.flip', ..."
         params = {}
         for k, t in enumerate(self.transforms):
-            params |= {f"{k}.{name}": v for name, v in t.draw(n, image_size, generator, device).items()}
-            image_size = t.output_size(image_size) if isinstance(t, Transform) else image_size
+            params |= {f"{k}.{name}": value for name, value in t.draw(n, image_size, generator, device).items()}
+            image_size = _size_after(t, image_size)
         return params
 
     def apply(self, x: Tensor, **params: Tensor) -> Tensor:
-        "A new batch."
-        run: list[tuple[Move, Params]] = []
-        for k, t in enumerate(self.transforms):
-            own = {name.split(".", 1)[1]: v for name, v in params.items() if name.startswith(f"{k}.")}
-            if isinstance(t, Move) and getattr(t, "interpolation", "nearest") == "nearest":
-                run.append((t, own))
+        "The changed copy of x (N, C, H, W)."
+        chain: list[tuple[Move, Params]] = []
+        for t, own in zip(self.transforms, self._split(params), strict=True):
+            if isinstance(t, Move) and t.fusible:
+                chain.append((t, own))
                 continue
-            x, run = (_gather(x, run) if run else x), []
-            x = t.apply(x, **own)
-        return _gather(x, run) if run else x
+            x, chain = _gather(x, chain) if chain else x, []
+            x = t.apply(x, **{name: value.to(x.device, non_blocking=True) for name, value in own.items()})
+        return _gather(x, chain).contiguous() if chain else x
 
-    def output_size(self, image_size):
-        "That of the last transform."
+    def _split(self, params: Params) -> list[Params]:
+        "The parameters of each member."
+        own: list[Params] = [{} for _ in self.transforms]
+        for name, value in params.items():
+            k, _, rest = name.partition(".")
+            if not k.isdigit() or int(k) >= len(own):
+                raise ValueError(f"parameter {name!r} is of none of the {len(own)} transforms: use this one's draw()")
+            own[int(k)][rest] = value
+        return own
+
+    def output_size(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
+        "Height and width after the last member."
         for t in self.transforms:
-            image_size = t.output_size(image_size) if isinstance(t, Transform) else image_size
+            image_size = _size_after(t, image_size)
         return _pair(image_size)
 
     def __repr__(self) -> str:
-        return "Compose([" + "".join(f"\n    {t!r}," for t in self.transforms) + "\n])"
+        return "Compose([" + ",".join(f"\n    {t!r}" for t in self.transforms) + "\n])"
+
+
+def _size_after(transform: Any, image_size: int | tuple[int, int]) -> tuple[int, int]:
+    "Height and width after a transform, which need not be one of ours."
+    return transform.output_size(image_size) if hasattr(transform, "output_size") else _pair(image_size)

@@ -1,4 +1,8 @@
-"""The figures' JavaScript arithmetic in an embedded V8, without a page: `js = load("math/averages.js"); js("ewma", [1, 2], .9, True)`."""
+"""The figures' JavaScript in an embedded V8, without a page.
+
+    js = load("math/averages.js")
+    js("ewma", [1, 2], .9, True)
+"""
 
 import json
 from collections.abc import Callable

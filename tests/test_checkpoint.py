@@ -47,7 +47,14 @@ def test_objects_are_refused_by_name():
 
 
 def test_every_optimizer_of_torch_round_trips():
-    for make in (torch.optim.SGD, torch.optim.Adagrad, torch.optim.Adadelta, torch.optim.RMSprop, torch.optim.Adam, torch.optim.AdamW):
+    for make in (
+        torch.optim.SGD,
+        torch.optim.Adagrad,
+        torch.optim.Adadelta,
+        torch.optim.RMSprop,
+        torch.optim.Adam,
+        torch.optim.AdamW,
+    ):
         p = torch.nn.Parameter(torch.randn(3))
         optimizer = make([p], lr=0.01)
         for _ in range(3):

@@ -9,13 +9,26 @@ import time
 from pathlib import Path
 
 import pytest
+from cam_course.data import shapes
 from PIL import Image
 from safetensors.torch import load_file
 
-from cam_course.data import shapes
-from cam_course.main import cli, read_config, recipe, resume_run, run
+from cam_course.main import cli, recipe, resume_run, run
 
-TINY = ["--width", "4", "--epochs", "3", "--batch-size", "32", "--gallery", "4", "--transforms", "crop", "flip", "cutout"]
+TINY = [
+    "--width",
+    "4",
+    "--epochs",
+    "3",
+    "--batch-size",
+    "32",
+    "--gallery",
+    "4",
+    "--transforms",
+    "crop",
+    "flip",
+    "cutout",
+]
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +47,15 @@ def folder(tmp_path_factory) -> Path:
 def command(*args: str, cwd: Path, **kwargs) -> subprocess.Popen:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CAM_COURSE_CACHE": str(cwd / "cache")}
     code = "import sys; from cam_course.main import cli; sys.exit(cli())"
-    return subprocess.Popen([sys.executable, "-c", code, *args], cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *args],
+        cwd=cwd,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **kwargs,
+    )
 
 
 def weights(path: Path) -> dict:
@@ -58,7 +79,15 @@ def undisturbed(folder, tmp_path_factory) -> Path:
 
 def test_a_run_leaves_everything(undisturbed):
     names = {str(p.relative_to(undisturbed)) for p in undisturbed.rglob("*") if p.is_file()}
-    expected = {"config.json", "environment.json", "history.csv", "log.txt", "last.safetensors", "report.html", "figures/alt.json"}
+    expected = {
+        "config.json",
+        "environment.json",
+        "history.csv",
+        "log.txt",
+        "last.safetensors",
+        "report.html",
+        "figures/alt.json",
+    }
     expected |= {f"figures/{n}.png" for n in ("curves", "misclassified", "gradcam", "confusion")}
     assert expected <= names
     assert any(n.startswith("tensorboard/events") for n in names)
@@ -71,7 +100,9 @@ def test_a_run_leaves_everything(undisturbed):
 
 @pytest.mark.parametrize("kill_at", [2, 7, 13])  # of 18 steps: in the first, the second and the third epoch
 def test_sigkill_and_resume_give_the_same_weights(undisturbed, folder, tmp_path, kill_at):
-    process = command("train", "--dataset", str(folder), *TINY, "--name", "a", "--checkpoint-seconds", "0", cwd=tmp_path)
+    process = command(
+        "train", "--dataset", str(folder), *TINY, "--name", "a", "--checkpoint-seconds", "0", cwd=tmp_path
+    )
     run_dir, deadline = tmp_path / "runs" / "a", time.time() + 120
     while newest_step(run_dir) < kill_at and process.poll() is None and time.time() < deadline:
         time.sleep(0.002)
@@ -83,11 +114,25 @@ def test_sigkill_and_resume_give_the_same_weights(undisturbed, folder, tmp_path,
     assert resumed.returncode == 0, err
     a, b = weights(undisturbed), weights(run_dir)
     assert a.keys() == b.keys() and all(a[k].equal(b[k]) for k in a)
-    assert not list(run_dir.rglob("*.tmp")) or newest_step(run_dir) == 18  # a temporary file may outlive SIGKILL, never be read
+    assert (
+        not list(run_dir.rglob("*.tmp")) or newest_step(run_dir) == 18
+    )  # a temporary file may outlive SIGKILL, never be read
 
 
 def test_sigterm_saves_and_says_how_to_go_on(folder, tmp_path):
-    process = command("train", "--dataset", str(folder), *TINY, "--name", "a", "--epochs", "50", "--checkpoint-seconds", "1000", cwd=tmp_path)
+    process = command(
+        "train",
+        "--dataset",
+        str(folder),
+        *TINY,
+        "--name",
+        "a",
+        "--epochs",
+        "50",
+        "--checkpoint-seconds",
+        "1000",
+        cwd=tmp_path,
+    )
     run_dir, deadline = tmp_path / "runs" / "a", time.time() + 120
     while newest_step(run_dir) < 6 and time.time() < deadline:
         time.sleep(0.01)
@@ -102,7 +147,7 @@ def test_resuming_a_finished_run_only_loads_it(undisturbed):
     before = {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*")}
     result = resume_run(undisturbed, device="cpu")
     assert {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*")} == before
-    assert result.accuracy == result.errors.accuracy == pytest.approx(1 - len(result.errors) / 60)
+    assert result.accuracy == pytest.approx(result.errors.accuracy) == pytest.approx(1 - len(result.errors) / 60)
 
 
 def test_same_name_other_settings_is_refused(undisturbed, folder):
@@ -117,7 +162,11 @@ def test_same_name_other_settings_is_refused(undisturbed, folder):
         (["train", "--dataset", "cifar11"], 2, "cifar11"),
         (["train", "--dataset", "shapes", "--width", "0"], 2, "width must be a whole number >= 1, got 0"),
         (["train", "--dataset", "shapes", "--max-lr", "-0.1"], 2, "max_lr must be a number > 0, got -0.1"),
-        (["train", "--dataset", "shapes", "--n-train", "300", "--n-test", "50", "--target-layers", "layer4"], 2, "layer3"),
+        (
+            ["train", "--dataset", "shapes", "--n-train", "300", "--n-test", "50", "--target-layers", "layer4"],
+            2,
+            "layer3",
+        ),
         (["train", "--dataset", "shapes", "--recipe", "asignment"], 2, "Did you mean 'assignment'"),
         (["train", "--dataset", "shapes", "--scheduler", "plateau"], 2, "held_out=0.1"),
         (["resume", "nowhere"], 2, "nowhere"),
@@ -181,7 +230,11 @@ def test_a_full_disk_stops_with_one_error_and_a_whole_checkpoint(folder, tmp_pat
     try:
         process = command("train", "--dataset", str(folder), *TINY, "--name", "a", "--runs", str(small), cwd=tmp_path)
         _, err = process.communicate(timeout=300)
-        assert process.returncode == 1 and "No space left" in err and err.strip().splitlines()[-1].startswith("cam-course: failed")
+        assert (
+            process.returncode == 1
+            and "No space left" in err
+            and err.strip().splitlines()[-1].startswith("cam-course: failed")
+        )
         assert not list(small.rglob("*.tmp"))
     finally:
         subprocess.run(["umount", str(small)], check=True)

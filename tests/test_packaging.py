@@ -71,9 +71,11 @@ def test_import_costs_little_more_than_torch(installed, tmp_path):
 
 
 def test_help_costs_little_more_than_torch(installed, tmp_path):
-    code = "import contextlib, io; from cam_course.main import cli\nwith contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): cli(['--help'])\n"
-    measure = code.replace("\n", "\n").strip("\n")
-    found = ratio(installed, tmp_path, f"exec({measure!r})")
+    code = (
+        "import contextlib, io; from cam_course.main import cli\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): cli(['--help'])"
+    )
+    found = ratio(installed, tmp_path, f"exec({code!r})")
     assert found <= 1.5, f"cam-course --help costs {found:.2f}x import torch"
 
 
@@ -98,7 +100,8 @@ train, test = from_folder("train", 64), from_folder("test", 64)
 assert train.x.shape == (48, 3, 64, 64) and train.class_names == ("bright", "dark", "grey <b>"), train.class_names
 torch.manual_seed(0)
 net = torchvision.models.resnet18(num_classes=3)
-trainer = Trainer(net, train, test, torch.optim.SGD(net.parameters(), 0.01), epochs=1, batch_size=8, device="cpu", progress=False)
+optimizer = torch.optim.SGD(net.parameters(), 0.01)
+trainer = Trainer(net, train, test, optimizer, epochs=1, batch_size=8, device="cpu", progress=False)
 trainer.fit()
 errors = Misclassified.find(net, test, trainer.normalize)
 assert abs(errors.accuracy - evaluate(net, test, trainer.normalize)[1]) < 1e-9

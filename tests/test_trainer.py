@@ -6,14 +6,23 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from cam_course.data import ImageData, shapes
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 
-from cam_course.data import shapes
 from cam_course.models.resnet import ResNet18
 from cam_course.trainer import (
-    LOG_HEADER, History, Interrupted, Trainer, TrainingDiverged, epoch_batches, evaluate, log_line, predict, scheduler_interval,
-)  # fmt: skip
+    LOG_HEADER,
+    History,
+    Interrupted,
+    Trainer,
+    TrainingDiverged,
+    epoch_batches,
+    evaluate,
+    log_line,
+    predict,
+    scheduler_interval,
+)
 from cam_course.transforms import Compose, Cutout, Normalize, RandomCrop, RandomHorizontalFlip
 
 TRAIN, TEST = shapes(96, seed=1), shapes(40, seed=2)
@@ -25,9 +34,14 @@ class Net(nn.Sequential):
 
     def __init__(self):
         super().__init__(
-            nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.3), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+            nn.Conv2d(3, 8, 3, stride=4),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Dropout(0.3),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
             nn.Linear(32, 10),
-        )  # fmt: skip
+        )
 
 
 def make(run_dir=None, *, optimizer="sgd", scheduler="onecycle", epochs=3, seed=0, **kwargs) -> Trainer:
@@ -46,9 +60,20 @@ def make(run_dir=None, *, optimizer="sgd", scheduler="onecycle", epochs=3, seed=
     }[scheduler]()
     train, held_out = (TRAIN, TEST if scheduler == "plateau" else None)
     return Trainer(
-        model, train, TEST, opt, sched, epochs=epochs, batch_size=16, transform=AUGMENT, held_out=held_out, device="cpu",
-        run_dir=run_dir, progress=False, **kwargs,
-    )  # fmt: skip
+        model,
+        train,
+        TEST,
+        opt,
+        sched,
+        epochs=epochs,
+        batch_size=16,
+        transform=AUGMENT,
+        held_out=held_out,
+        device="cpu",
+        run_dir=run_dir,
+        progress=False,
+        **kwargs,
+    )
 
 
 def stop_after(trainer: Trainer, step: int) -> None:
@@ -66,11 +91,15 @@ def test_what_a_sample_looks_like_does_not_depend_on_batch_size_or_process():
     normalize = Normalize.of(TRAIN)
 
     def images(**kwargs) -> torch.Tensor:
-        return torch.cat([x for x, _ in epoch_batches(TRAIN, transform=AUGMENT, normalize=normalize, epoch=4, **kwargs)])
+        return torch.cat(
+            [x for x, _ in epoch_batches(TRAIN, transform=AUGMENT, normalize=normalize, epoch=4, **kwargs)]
+        )
 
     whole = images(batch_size=48)
     assert images(batch_size=16).equal(whole)
-    shares = [torch.cat([x for x, _ in epoch_batches(TRAIN, 16, AUGMENT, normalize, 0, 4, share=(r, 2))]) for r in (0, 1)]
+    shares = [
+        torch.cat([x for x, _ in epoch_batches(TRAIN, 16, AUGMENT, normalize, 0, 4, share=(r, 2))]) for r in (0, 1)
+    ]
     merged = torch.cat([torch.cat(pair) for pair in zip(shares[0].split(8), shares[1].split(8), strict=True)])
     assert merged.equal(whole)
     assert images(batch_size=16, start=2).equal(whole[32:])
@@ -116,7 +145,9 @@ def test_resume_is_bit_identical(tmp_path, options, step):
 def test_a_loss_that_turns_nan_stops_with_step_rate_and_remedy(tmp_path):
     trainer = make(tmp_path, scheduler="none")
     trainer.optimizer.param_groups[0]["lr"] = 1e30
-    with pytest.raises(TrainingDiverged, match=r"not finite at step \d+, where the learning rate was 1e\+30: use a smaller"):
+    with pytest.raises(
+        TrainingDiverged, match=r"not finite at step \d+, where the learning rate was 1e\+30: use a smaller"
+    ):
         trainer.fit()
     assert not list(tmp_path.glob("**/*.safetensors"))  # no poisoned weights are kept
 
@@ -125,7 +156,7 @@ def test_plateau_without_held_out_data_is_refused():
     model = Net()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     with pytest.raises(ValueError, match="held-out loss, never the test set.*split"):
-        Trainer(model, TRAIN, TEST, optimizer, ReduceLROnPlateau(optimizer), device="cpu")
+        Trainer(model, TRAIN, TEST, optimizer, ReduceLROnPlateau(optimizer), batch_size=16, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -164,25 +195,33 @@ def test_evaluate_is_plain_and_leaves_the_model():
 
 def test_fast_path_equals_the_plain_loop():
     "Same batches, written as everybody writes it, float64: the weights after 20 steps agree to 1e-9."
+
     def build():
         torch.manual_seed(0)
         return ResNet18(width=4).double()
 
-    normalize = lambda x: Normalize.of(TRAIN)(x).double()
+    small = ImageData(TRAIN.x[..., ::2, ::2].contiguous(), TRAIN.y, TRAIN.class_names)
+    augment = Compose([RandomCrop(16, padding=4), RandomHorizontalFlip(), Cutout(8)])
+    normalize = lambda x: Normalize.of(small)(x).double()
     model = build()
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
     trainer = Trainer(
-        model, TRAIN, TEST.subset(slice(8)), optimizer, epochs=4, batch_size=16, transform=AUGMENT, normalize=normalize,
-        device="cpu", progress=False,
-    )  # fmt: skip
-    for epoch in range(4):  # 24 steps
-        trainer.epoch = epoch
-    trainer.epoch = 0
+        model,
+        small,
+        small.subset(slice(8)),
+        optimizer,
+        epochs=4,
+        batch_size=16,
+        transform=augment,
+        normalize=normalize,
+        device="cpu",
+        progress=False,
+    )
     trainer.fit()
     plain = build()
     opt = torch.optim.SGD(plain.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=5e-4, foreach=False)
     for epoch in range(4):
-        for x, y in epoch_batches(TRAIN, 16, AUGMENT, normalize, epoch=epoch):
+        for x, y in epoch_batches(small, 16, augment, normalize, epoch=epoch):
             opt.zero_grad()
             nn.functional.cross_entropy(plain(x.contiguous()), y).backward()
             opt.step()
@@ -191,13 +230,26 @@ def test_fast_path_equals_the_plain_loop():
 
 
 def test_log_line_is_aligned():
-    row = {"epoch": 3, "train_loss": 1.5, "train_accuracy": 0.5, "test_loss": 2.25, "test_accuracy": 1.0, "lr": 0.1,
-           "images_per_second": 812.0, "seconds": 61.0}  # fmt: skip
+    row = {
+        "epoch": 3,
+        "train_loss": 1.5,
+        "train_accuracy": 0.5,
+        "test_loss": 2.25,
+        "test_accuracy": 1.0,
+        "lr": 0.1,
+        "images_per_second": 812.0,
+        "seconds": 61.0,
+    }
     assert len(log_line(row, 20, 3723)) == len(LOG_HEADER) and log_line(row, 20, 3723).endswith("1:02:03")
 
 
 def test_history_keeps_every_digit(tmp_path):
-    history = History([{"epoch": 1, "step": 2, "train_loss": np.pi, "lr": 1e-7}, {"epoch": 2, "step": 4, "train_loss": 1 / 3, "lr": 0.1, "tta_accuracy": 0.5}])
+    history = History(
+        [
+            {"epoch": 1, "step": 2, "train_loss": np.pi, "lr": 1e-7},
+            {"epoch": 2, "step": 4, "train_loss": 1 / 3, "lr": 0.1, "tta_accuracy": 0.5},
+        ]
+    )
     history.to_csv(tmp_path / "h.csv")
     assert History.from_csv(tmp_path / "h.csv") == history
     assert np.isnan(history.arrays()["tta_accuracy"][0])

@@ -4,6 +4,7 @@ import re
 import runpy
 from pathlib import Path
 
+import book_marks
 import stamps
 from docutils import nodes
 from fastcore.docments import docments
@@ -22,7 +23,8 @@ def public_names(file: Path) -> set[str]:
 
 
 def symbols(package: str, root: Path) -> dict[str, str]:
-    "Public name ('Trainer', 'Trainer.fit', 'cam_course.trainer') -> full name, from nbdev's index; ambiguous ones are left out."
+    """Public name ('Trainer', 'Trainer.fit', 'cam_course.trainer') -> full name, from nbdev's index; a name that two
+    modules share is left out."""
     index = runpy.run_path(str(root/package/"_modidx.py"))["d"]["syms"]
     names: dict[str, str] = {}
     twice: set[str] = set()
@@ -63,7 +65,8 @@ def expand(app, docname: str, source: list[str]) -> None:
     source[0] = source[0].replace(MARK, "\n".join(parts))
 
 
-_code = re.compile(r"(``.+?``|:[\w:]+:`.+?`|(?<!`)`[^`]+`(?!`)|(?<![\\$\w])\$(?![\s$])[^$\n]+?(?<!\s)\$(?![\w$]))", re.S)
+_code = re.compile(r"(``.+?``|:[\w:]+:`.+?`|(?<!`)`[^`]+`(?!`)"
+                   r"|(?<![\\$\w])\$(?![\s$])[^$\n]+?(?<!\s)\$(?![\w$]))", re.S)
 _emphasis = re.compile(r"((?<![\w*|)\\])\*{1,2}(?=[^\s*])[^*\n]+?(?<=\S)\*{1,2}(?![\w*]))")
 
 
@@ -89,7 +92,7 @@ def markdown_to_rst(text: str) -> str:
 
 def process_docstring(app, what, name, obj, options, lines: list[str]) -> None:
     "Markdown marks -> reST; the `#` comments of parameters (fastcore docments) -> a parameter list."
-    lines[:] = markdown_to_rst("\n".join(lines)).split("\n")
+    lines[:] = markdown_to_rst(book_marks.citations_rst("\n".join(lines))).split("\n")
     if what not in ("function", "method", "class"): return
     try:
         docs = docments(obj.__init__ if what == "class" and "__init__" in vars(obj) else obj, full=False)

@@ -1,4 +1,5 @@
 """Bibliography sorted by author, labelled 'Kingma 2015' as the chapters' citations read."""
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -17,8 +18,8 @@ class AuthorYear(BaseLabelStyle):
 
     @staticmethod
     def label(entry) -> str:
-        people = [" ".join([*p.prelast_names, *p.last_names]).replace("{", "").replace("}", "") for p in entry.persons["author"]]
-        names = people[0] if len(people) == 1 else f"{people[0]} and {people[1]}" if len(people) == 2 else f"{people[0]} et al."
+        people = [re.sub(r"[{}]", "", " ".join([*p.prelast_names, *p.last_names])) for p in entry.persons["author"]]
+        names = " and ".join(people) if len(people) < 3 else f"{people[0]} et al."
         return f"{names}, {entry.fields['year']}"
 
 

@@ -1,10 +1,10 @@
 """Plain marks of the notebooks' markdown -> MyST: citations, numbered exercises, hidden solutions.
 
-A notebook says `[@kingma2015]`, `### Exercise: Halve the rate` and `<details><summary>Solution</summary>`, which read well on
-GitHub and Colab. Code, mathematics and comments are never touched.
+A notebook says `[@kingma2015]`, `### Exercise: Halve the rate` and `<details><summary>Solution</summary>`, which read
+well on GitHub and Colab. Code, mathematics and comments are never touched.
 """
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 _protected = re.compile(
@@ -21,22 +21,35 @@ _exercise = re.compile(r"^Exercise(?:\s+\d+)?\s*:\s*(?P<title>.+)$")
 _lead = re.compile(r"^\*\*Exercise\.\*\*\s*")
 
 
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    "The text cut into ('', prose) and ('fence' | 'code' | 'comment' | 'block' | 'math', what is protected)."
+    last = 0
+    for m in _protected.finditer(text):
+        yield "", text[last:m.start()]
+        yield next(k for k in ("fence", "code", "comment", "block", "math") if m[k] is not None), m[0]
+        last = m.end()
+    yield "", text[last:]
+
+
 def outside_code(text: str, change: Callable[[str], str]) -> str:
     "Apply `change` to the stretches of `text` that are prose."
-    out, last = [], 0
-    for m in _protected.finditer(text):
-        out += [change(text[last:m.start()]), m[0]]
-        last = m.end()
-    return "".join([*out, change(text[last:])])
+    return "".join(piece if kind else change(piece) for kind, piece in _pieces(text))
+
+
+def _targets(m: re.Match) -> str:
+    "`@a; @b, section 2` as sphinxcontrib-bibtex wants it."
+    items = [_cite_item.fullmatch(part.strip()) for part in m["body"].split(";")]
+    return ",".join(f"{i['key']}{{{i['where']}}}" if i["where"] else i["key"] for i in items)
 
 
 def citations(text: str) -> str:
     "`[@a; @b, section 2]` -> one MyST citation."
-    def one(m: re.Match) -> str:
-        items = [_cite_item.fullmatch(part.strip()) for part in m["body"].split(";")]
-        keys = [f"{i['key']}{{{i['where']}}}" if i["where"] else i["key"] for i in items]
-        return "{cite:p}`" + ",".join(keys) + "`"
-    return outside_code(text, lambda s: _cite.sub(one, s))
+    return outside_code(text, lambda s: _cite.sub(lambda m: f"{{cite:p}}`{_targets(m)}`", s))
+
+
+def citations_rst(text: str) -> str:
+    "The same in a docstring."
+    return _cite.sub(lambda m: f":cite:p:`{_targets(m)}`", text)
 
 
 def cited(text: str) -> list[str]:
@@ -87,5 +100,15 @@ def details(text: str) -> str:
     return outside_code(text, fix)
 
 
+def glue(text: str) -> str:
+    "No line break between a bracket and the formula inside it: a word joiner on either side."
+    out = list(_pieces(text))
+    for i, (kind, piece) in enumerate(out):
+        if kind != "math": continue
+        if i and out[i - 1][1].endswith(("(", "[")): out[i - 1] = ("", out[i - 1][1] + "\u2060")
+        if i + 1 < len(out) and re.match(r"[)\].,;:?!%]", out[i + 1][1]): out[i] = (kind, piece + "\u2060")
+    return "".join(piece for _, piece in out)
+
+
 def translate(text: str, exercises: Exercises) -> str:
-    return citations(exercises(details(text)))
+    return citations(exercises(details(glue(text))))

@@ -25,12 +25,15 @@ def prepare(nb: NotebookNode) -> None:
             o.data.pop(VIEW)
             if "_esm" in state.get(view["model_id"], {}).get("state", {}):
                 still = {k: v for k, v in o.data.items() if k in IMAGES}
-                if still:
-                    new.append(NotebookNode(output_type="display_data", data=still, metadata={**o.metadata, "fallback": True}))
-                new.append(NotebookNode(output_type="display_data", data={VIEW: view}, metadata={"fallback": bool(still)}))
+                if still: new.append(display(still, {**o.metadata, "fallback": True}))
+                new.append(display({VIEW: view}, {"fallback": bool(still)}))
             elif o.data:
                 new.append(o)
         cell.outputs = [NotebookNode(o) for o in new]
+
+
+def display(data: dict, metadata: dict) -> NotebookNode:
+    return NotebookNode(output_type="display_data", data=data, metadata=metadata)
 
 
 def alt_text(metadata: dict[str, Any], mime: str) -> str:
@@ -40,8 +43,8 @@ def alt_text(metadata: dict[str, Any], mime: str) -> str:
 
 
 def install() -> None:
-    """Teach myst-nb's renderer about alt text (it knows alt text for a whole cell only, and offers no hook but an installed
-    entry point). A picture without alt text is a warning, which fails the build."""
+    """Teach myst-nb's renderer about alt text: it knows one for a whole cell only, and offers no hook but an installed
+    entry point. A picture without alt text is a warning, which fails the build."""
     from myst_nb.core.render import NbElementRenderer as Renderer
 
     if getattr(Renderer, "_cam_course", False): return
@@ -60,8 +63,8 @@ def install() -> None:
 
     def render_widget_view(self, data):
         if not data.output_metadata.get("fallback"):
-            self.logger.warning(f"the moving figure of cell {data.cell_index} has no picture for readers without JavaScript: "
-                                "give it a fallback()", subtype="alt_text", line=data.line)
+            self.logger.warning(f"the moving figure of cell {data.cell_index} has no picture for readers without "
+                                "JavaScript: give it a fallback()", subtype="alt_text", line=data.line)
         return widget(self, data)
 
     Renderer.render_image, Renderer.render_widget_view, Renderer._cam_course = render_image, render_widget_view, True

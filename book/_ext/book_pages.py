@@ -5,10 +5,11 @@ from configparser import ConfigParser
 from datetime import date
 from pathlib import Path
 
-import nbformat
 import stamps
 from docutils import nodes
 from docutils.parsers.rst import Directive
+
+DATA = {"cifar10": "CIFAR-10", "cifar10-jpeg": "CIFAR-10 (JPEG copy)", "cifar10-copy": "CIFAR-10 (re-encoded copy)"}
 
 
 def settings(root: Path) -> dict[str, str]:
@@ -30,11 +31,12 @@ def stamp_html(nb) -> str:
     versions = stamp.get("versions", {})
     day = date.fromisoformat(stamp["date"])
     parts = [f'<time datetime="{day}">{day.day} {day:%B %Y}</time>', html.escape(stamp["device"])]
-    if stamp.get("data"): parts.append("data: " + html.escape(", ".join(stamp["data"])))
+    if stamp.get("data"): parts.append("data: " + html.escape(", ".join(DATA.get(d, d) for d in stamp["data"])))
     parts.append(duration(stamp["seconds"]))
-    parts += [f"{html.escape(k)} {html.escape(v)}" for k, v in versions.items() if k in ("python", "torch")]
+    names = {"python": "Python", "torch": "torch"}
+    parts += [f"{name} {html.escape(versions[k])}" for k, name in names.items() if k in versions]
     full = ", ".join(f"{k} {v}" for k, v in versions.items())
-    changed = stamp.get("library_hash") != stamps.library_hash(json.loads(nbformat.writes(nb)))
+    changed = stamp.get("library_hash") != stamps.library_hash(nb)
     note = ' <strong class="stamp-old">The library has changed since.</strong>' if changed else ""
     return (f'<p class="stamp" title="{html.escape(full, quote=True)}">Outputs made on '
             + " · ".join(parts).replace("\n", " ") + f".{note}</p>")
@@ -64,10 +66,12 @@ class FreshRun(Directive):
             return [nodes.note("", nodes.paragraph("", text))]
         s = json.loads(summary.read_text(encoding="utf-8"))
         up = "../"*env.docname.count("/")
-        rows = "".join(f"<tr><th scope=row>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in s["shown"].items())
+        rows = "".join(f"<tr><th scope=row>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>"
+                       for k, v in s["shown"].items())
+        report = f"{up}fresh_run/report.html"
         raw = (f'<table class="fresh-run"><tbody>{rows}</tbody></table>\n'
-               f'<p><a href="{up}fresh_run/report.html">Open the report on a page of its own</a></p>\n'
-               f'<iframe class="fresh-run" src="{up}fresh_run/report.html" title="Report of the fresh run" loading="lazy"></iframe>')
+               f'<p><a href="{report}">Open the report on a page of its own</a></p>\n'
+               f'<iframe class="fresh-run" src="{report}" title="Report of the fresh run" loading="lazy"></iframe>')
         return [nodes.raw("", raw, format="html")]
 
 

@@ -6,13 +6,13 @@ import { Plot } from "../lib/plot.js";
 import { extent } from "../math/scale.js";
 import { ewma, ewmaWeights } from "../math/averages.js";
 
-const percent = (v) => `${(100 * v).toFixed(v > 0 && v < 0.0995 ? 1 : 0)} %`;
+const percent = (v) => `${+(100 * v).toFixed(v < 0.0995 ? 1 : 0)} %`;
 
 function render(context) {
   const fig = new Figure(context, "Exponentially weighted average with adjustable decay");
-  const margin = { left: 56, right: 66 };
+  const margin = { left: 46, right: 66 };
   const plot = new Plot(fig, { label: "", margin: { ...margin, bottom: 22 }, y: { label: "value" } });
-  const weights = new Plot(fig, { label: "", margin: { ...margin, top: 20 }, height: 128,
+  const weights = new Plot(fig, { label: "", margin, height: 128,
     x: { label: "step" }, y: { label: "weight", ticks: 2, format: percent } });
   const xs = () => fig.get("xs");
   const clampStep = (t) => Math.max(1, Math.min(xs().length, Math.round(t)));

@@ -11,7 +11,7 @@ const MOST = 1023;                                         // of a 10-bit conver
 
 function render(context) {
   const fig = new Figure(context, "Your pointer, smoothed by two averages");
-  const plot = new Plot(fig, { label: "", height: (w) => Math.min(340, Math.max(260, 0.5 * w)), margin: { left: 44, right: 14, top: 40, bottom: 22 },
+  const plot = new Plot(fig, { label: "", height: (w) => Math.min(340, Math.max(260, 0.5 * w)), margin: { left: 34, right: 16, top: 26, bottom: 22 },
     x: { domain: [0, MOST], ticks: [0, 256, 512, 768, MOST] }, y: { domain: [SPAN / 60, 0], label: "seconds ago" } });
   attrs(plot.node, { tabindex: 0, role: "application", class: "cc-plot cc-pad" });
   const pad = svg("rect", { class: "cc-target" });
@@ -103,7 +103,7 @@ function render(context) {
       plot.mark(`${name} now`, "circle", { cx: plot.sx(traces[name][0]), cy: plot.top, r: name === "raw" ? 4 : 7,
         style: `fill:var(${typeof look.color === "number" ? `--c${look.color}` : look.color})` }, plot.over);
     }
-    if (!touched) plot.text("hint", MOST / 2, 0.9 * SPAN / 60, "← move your mouse or finger here →", { anchor: "middle", dx: 60 });
+    if (!touched) plot.text("hint", MOST, 0.92 * SPAN / 60, "← move over this pad →", { anchor: "end", dx: -4 });
     const off = (name) => rms(traces[name], traces.hand).toFixed(0);
     const place = plot.sx(traces.hand[0]);
     plot.mark("pointer", "path", { d: `M${place} ${plot.top - 8}l-7 -11h14z`, style: "fill:var(--ink)" }, plot.over);

@@ -7,7 +7,7 @@ import { surface } from "../lib/surface.js";
 import { bestRate, descendQuadratic, errorFactors, stepsNeeded } from "../math/descent.js";
 
 const STEPS = 200, MAX_RATE = 2.2;
-const WAYS = [{ name: "along", color: 0 }, { name: "across", color: 1 }];      // flat direction μ = 1/κ, steep direction L = 1
+const WAYS = [{ name: "along", color: 0 }, { name: "across", color: 1 }];      // flat: μ = 1/κ, steep: L = 1
 const within = (v, lo, hi) => Math.max(lo, Math.min(hi, v));
 const number = (v) => (v >= 100 ? v.toFixed(0) : String(+v.toPrecision(3)));
 const signed = (v) => v.toFixed(3).replace("-", "−");
@@ -19,15 +19,15 @@ function verdict(factor) {
 }
 
 function render(context) {
-  const fig = new Figure(context, "Gradient descent in a valley: learning rate, condition number and the error in each direction");
+  const fig = new Figure(context, "Gradient descent in a valley: learning rate, condition number, error in each direction");
   const plane = new Plot(fig, { label: "Path of gradient descent in the valley", height: (w) => 0.42 * w + 60,
     x: { domain: [-5, 5], label: "w₁, along the valley" }, y: { domain: [-3, 3], label: "w₂, across" } });
   const shade = surface(plane), [left, right] = beside(fig, 2);
   const factorPlot = new Plot(fig, { parent: left, label: "Error factor per step against the learning rate", height: 230,
     margin: { right: 14 }, x: { domain: [0, MAX_RATE], label: "learning rate α  (units of 1/L)" },
     y: { domain: [0, 1.3], label: "|error factor| a step" } });
-  const errorPlot = new Plot(fig, { parent: right, label: "Distance from the minimum in each direction", height: 230, margin: { left: 58, right: 58 },
-    x: { domain: [0, STEPS], label: "step" }, y: { domain: [1e-4, 10], log: true, label: "distance" } });
+  const errorPlot = new Plot(fig, { parent: right, label: "Distance from the minimum in each direction", height: 230,
+    margin: { left: 58, right: 58 }, x: { domain: [0, STEPS], label: "step" }, y: { domain: [1e-4, 10], log: true, label: "distance" } });
 
   const setRate = (v) => fig.set("alpha", +within(v, 0, MAX_RATE).toFixed(4));
   const curvatures = () => [1 / fig.get("kappa"), 1];
@@ -37,7 +37,7 @@ function render(context) {
   const placeRate = handle(factorPlot, { label: "Learning rate", step: [0.01, 0], format: ([v]) => v.toFixed(2),
     get: () => [fig.get("alpha"), worst()], set: ([v]) => setRate(v) });
   fig.row(slider(fig, "alpha", "learning rate α", { min: 0, max: MAX_RATE, step: 0.01, format: (v) => v.toFixed(2) }));
-  fig.row(slider(fig, "kappa", "condition number κ", { min: 1, max: 1000, log: true, steps: 60, format: number }));
+  fig.row(slider(fig, "kappa", "condition κ", { min: 1, max: 1000, log: true, steps: 60, format: number }));
   fig.row(button("Best α", () => setRate(bestRate(...curvatures())[0])));
 
   return fig.draw(["alpha", "kappa", "start"], () => {
@@ -63,8 +63,8 @@ function render(context) {
 
     const [slowest, i] = Math.abs(factors[0]) >= Math.abs(factors[1]) ? [factors[0], 0] : [factors[1], 1];
     const steps = stepsNeeded(slowest, 1e-3), [best] = bestRate(...both);
-    fig.say(`κ = ${number(kappa)}, α = ${alpha.toFixed(2)}: per step the error is multiplied by ${signed(factors[1])} across and `
-      + `${signed(factors[0])} along. The slower direction, ${WAYS[i].name}, ${verdict(slowest)}`
+    fig.say(`κ = ${number(kappa)}, α = ${alpha.toFixed(2)}: per step the error is multiplied by `
+      + `${signed(factors[1])} across and ${signed(factors[0])} along. The slower direction, ${WAYS[i].name}, ${verdict(slowest)}`
       + (steps < Infinity ? `: ${steps} step${steps > 1 ? "s" : ""} to 1/1000. ` : ". ") + `Best α here: ${best.toFixed(3)}.`);
   });
 }

@@ -22,6 +22,8 @@ export function handle(plot, { label, get, set, step, format = (p) => p.map((v) 
     set(plot.at(event));
   };
   node.addEventListener("pointerdown", grab);
+  // A finger on the handle drags; elsewhere it scrolls. (touch-action has no effect inside an SVG.)
+  node.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
   node.addEventListener("pointermove", (event) => { if (node.hasPointerCapture(event.pointerId)) set(plot.at(event)); });
   if (anywhere) plot.node.addEventListener("pointerdown", (event) => {
     if (event.pointerType === "mouse" && !node.contains(event.target)) grab(event);   // a finger there scrolls the page

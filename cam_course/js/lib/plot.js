@@ -31,7 +31,7 @@ export class Plot {
   constructor(fig, { label, parent = fig.root, height = (w) => Math.max(200, Math.min(300, 0.45 * w)), margin = {}, x = {}, y = {} }) {
     this.fig = fig;
     this.height = typeof height === "function" ? height : () => height;
-    this.margin = { top: 14, right: 16, bottom: 40, left: 48, ...margin };
+    this.margin = { top: 12, right: 16, bottom: 40, left: 46, ...margin };
     this.x = { domain: [0, 1], ...x };
     this.y = { domain: [0, 1], ...y };
     this.marks = new Map();
@@ -53,7 +53,7 @@ export class Plot {
   // ---- scales (pixels) -------------------------------------------------------------------------------------------
   get left() { return this.margin.left; }
   get right() { return this.w - this.margin.right; }
-  get top() { return this.margin.top; }
+  get top() { return this.margin.top + (this.y.label ? 14 : 0); }   // the name of the y axis stands above it, upright
   get bottom() { return this.h - this.margin.bottom; }
   get sx() { return makeScale(this.x.domain, [this.left, this.right], this.x.log); }
   get sy() { return makeScale(this.y.domain, [this.bottom, this.top], this.y.log); }
@@ -166,10 +166,7 @@ export class Plot {
     }
     nodes.push(svg("line", { x1: left, x2: right, y1: bottom, y2: bottom, class: "cc-tick" }));
     if (this.x.label) text((left + right) / 2, bottom + 35, this.x.label, { "text-anchor": "middle", class: "cc-axis-label" });
-    if (this.y.label) {
-      const x = 13, y = (top + bottom) / 2;
-      text(x, y, this.y.label, { "text-anchor": "middle", class: "cc-axis-label", transform: `rotate(-90 ${x} ${y})` });
-    }
+    if (this.y.label) text(2, 12, this.y.label, { class: "cc-axis-label" });
     this.grid.replaceChildren(...nodes);
   }
 }

@@ -1,4 +1,4 @@
-// The arithmetic of nbs/03_descent.ipynb on the quadratic ½ Σ λᵢwᵢ², function for function; tests/test_descent.py holds both to 1e-9.
+// The arithmetic of nbs/03_descent.ipynb on the quadratic ½ Σ λᵢwᵢ², function for function.
 
 /** What one step of gradient descent multiplies each direction's error by: 1 - lr λ. */
 export const errorFactors = (lr, curvatures) => curvatures.map((c) => 1 - lr * c);

@@ -30,7 +30,7 @@ export function bestMomentum(low, high, nesterov) {
   return [(2 / (a + b)) ** 2, root ** 2, root];
 }
 
-/** Momentum from rest on ½ Σ curvatureᵢ wᵢ²: steps + 1 points. With nesterov: the look-ahead points, as torch stores them. */
+/** Momentum from rest on ½ Σ curvatureᵢ wᵢ²: steps + 1 points. With nesterov: the look-ahead points, as in torch. */
 export function momentumQuadratic(curvatures, start, lr, beta, steps, nesterov) {
   const path = [start];
   let z = start.map(() => 0);
@@ -40,4 +40,10 @@ export function momentumQuadratic(curvatures, start, lr, beta, steps, nesterov) 
     path.push(w.map((v, i) => v - lr * (nesterov ? g[i] + beta * z[i] : z[i])));
   }
   return path;
+}
+
+/** First step from which the largest coordinate stays under tol times the start's; path.length when it never does. */
+export function stepsTo(path, tol) {
+  const error = path.map((p) => Math.max(...p.map(Math.abs)));
+  return path.length - error.toReversed().findIndex((e) => !(e < tol * error[0]));
 }

@@ -7,7 +7,7 @@ const twist = (a, b, degrees) => {                         // matrix with eigenv
 
 const quadraticSurface = (a, b, degrees, start) => {
   const [p, q, r] = twist(a, b, degrees);
-  return { limits: [-5, 5, -3, 3], start, minimum: 0,
+  return { limits: [-5, 5, -3, 3], start, minimum: 0, minima: [[0, 0]],
     f: (x, y) => 0.5 * ((x * p + y * q) * x + (x * q + y * r) * y), grad: (x, y) => [x * p + y * q, x * q + y * r] };
 };
 
@@ -16,15 +16,15 @@ export const RACE_SURFACES = {
   bowl: quadraticSurface(1, 2, 0, [-4, 2.5]),
   ravine: quadraticSurface(0.1, 5, 0, [-4.5, 1.5]),
   "tilted ravine": quadraticSurface(0.1, 5, 30, [-4.5, -1]),
-  saddle: { limits: [-2.5, 2.5, -1.5, 1.5], start: [-2, 0.01], minimum: -0.25,
+  saddle: { limits: [-2.5, 2.5, -1.5, 1.5], start: [-2, 0.01], minimum: -0.25, minima: [[0, -1], [0, 1]],
     f: (x, y) => x ** 2 / 2 + y ** 4 / 4 - y ** 2 / 2, grad: (x, y) => [x, y ** 3 - y] },
-  beale: { limits: [-4.5, 4.5, -4.5, 4.5], start: [1, 1.5], minimum: 0,
+  beale: { limits: [-4.5, 4.5, -4.5, 4.5], start: [1, 1.5], minimum: 0, minima: [[3, 0.5]],
     f: (x, y) => (1.5 - x + x * y) ** 2 + (2.25 - x + x * y ** 2) ** 2 + (2.625 - x + x * y ** 3) ** 2,
     grad: (x, y) => {
       const a = 1.5 - x + x * y, b = 2.25 - x + x * y ** 2, c = 2.625 - x + x * y ** 3;
       return [2 * (a * (y - 1) + b * (y ** 2 - 1) + c * (y ** 3 - 1)), 2 * x * (a + 2 * b * y + 3 * c * y ** 2)];
     } },
-  rosenbrock: { limits: [-2, 2, -1, 3], start: [-1.5, 2], minimum: 0,
+  rosenbrock: { limits: [-2, 2, -1, 3], start: [-1.5, 2], minimum: 0, minima: [[1, 1]],
     f: (x, y) => (1 - x) ** 2 + 100 * (y - x ** 2) ** 2,
     grad: (x, y) => [-2 * (1 - x) - 400 * x * (y - x ** 2), 200 * (y - x ** 2)] },
 };

@@ -15,7 +15,7 @@ export function niceTicks(lo, hi, count = 5) {
   if (!(hi > lo)) return [lo];
   const raw = (hi - lo) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((m) => m * power >= raw * 0.999);
+  const step = power * [1, 2, 5, 10].find((m) => m * power >= raw * 0.8);
   const first = Math.ceil(lo / step - 1e-9), last = Math.floor(hi / step + 1e-9);
   return Array.from({ length: last - first + 1 }, (_, i) => +((first + i) * step).toPrecision(12));
 }

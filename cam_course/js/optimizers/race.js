@@ -12,8 +12,8 @@ const RACE_TITLES = { beale: "Beale's function", rosenbrock: "Rosenbrock's valle
 
 function render(context) {
   const fig = new Figure(context, "Race of six optimizers over a loss surface");
-  const map = new Plot(fig, { label: "", height: (w) => Math.max(230, 0.5 * w), x: { label: "w₁" }, y: { label: "w₂" } });
-  const chart = new Plot(fig, { label: "", height: (w) => Math.max(210, 0.36 * w), margin: { right: 118, left: 56 },
+  const map = new Plot(fig, { label: "", height: (w) => Math.max(230, 0.5 * w), x: { label: "w₁" }, y: { label: "w₂" }, margin: { left: 66 } });
+  const chart = new Plot(fig, { label: "", height: (w) => Math.max(210, 0.36 * w), margin: { right: 118, left: 66 },
     x: { label: "step" }, y: { label: "loss above the minimum", log: true } });
   const shade = surface(map);
   const limits = () => RACE_SURFACES[fig.get("surface")].limits;
@@ -21,9 +21,9 @@ function render(context) {
     set: ([x, y]) => { const [x0, x1, y0, y1] = limits(); fig.set("start", [Math.min(x1, Math.max(x0, x)), Math.min(y1, Math.max(y0, y))]); } });
 
   let shown = Infinity;                                    // steps drawn so far
-  const race = () => fig.animate((k) => { shown = k; fig.invalidate(); return k < fig.get("steps"); },
-    () => { shown = Infinity; fig.invalidate(); });
-  const rate = slider(fig, "lr", "learning rate of all", { min: 1e-4, max: 10, log: true, format: (v) => String(v) });
+  const show = (steps) => { shown = steps < fig.get("steps") ? steps : Infinity; fig.invalidate(); return shown < Infinity; };
+  const race = () => fig.animate(show, () => show(Infinity));
+  const rate = slider(fig, "lr", "learning rate", { min: 1e-4, max: 10, log: true, format: (v) => String(v) });
   fig.row(button("Race", race),
     select(fig, "surface", "Surface", Object.keys(RACE_SURFACES).map((name) => [name, RACE_TITLES[name] ?? name])),
     toggle(fig, "tuned", "each at its own best rate"));
@@ -46,11 +46,12 @@ function render(context) {
 
   return fig.draw(["surface", "start", "tuned", "lr", "steps"], () => {
     compute();
-    const name = fig.get("surface"), tuned = fig.get("tuned"), { f, minimum } = RACE_SURFACES[name], [x0, x1, y0, y1] = limits();
-    rate.style.visibility = tuned ? "hidden" : "visible";
+    const name = fig.get("surface"), tuned = fig.get("tuned"), { f, minimum, minima } = RACE_SURFACES[name], [x0, x1, y0, y1] = limits();
+    rate.style.display = tuned ? "none" : "";
     map.x.domain = [x0, x1];
     map.y.domain = [y0, y1];
-    shade(f, { key: name, transform: (v) => Math.log(v - minimum + 0.05) });
+    shade(f, { key: name, bands: 12, transform: (v) => Math.log(v - minimum + 0.05) });
+    minima.forEach(([x, y], i) => map.text(`minimum ${i}`, x, y, "✕", { anchor: "middle", dy: 5, bold: true }));
     chart.x.domain = [0, fig.get("steps")];
     const start = runs[0].gaps[0];
     chart.y.domain = [FLOOR, 100 * Math.max(start, 1e-3)];
@@ -62,9 +63,9 @@ function render(context) {
         { color: i, width: 2, name: tuned ? `${title} ${lr}` : title });
     });
     place();
-    const words = (gap) => (Number.isNaN(gap) ? "gone" : gap < FLOOR ? "under 1e-12" : gap.toPrecision(1));
+    const words = (gap) => (Number.isNaN(gap) ? "gone" : gap < FLOOR ? "under 1e-12" : gap < 0.01 ? gap.toExponential(0) : gap.toPrecision(1));
     const order = [...runs].sort((a, b) => (Number.isNaN(a.gaps.at(-1)) ? 1 : 0) - (Number.isNaN(b.gaps.at(-1)) ? 1 : 0) || a.gaps.at(-1) - b.gaps.at(-1));
-    const text = `${tuned ? "Each at its best rate" : `All at ${fig.get("lr")}`}, after ${fig.get("steps")} steps: `
+    const text = `${tuned ? "Each at its best rate" : `All at rate ${fig.get("lr")}`}, after ${fig.get("steps")} steps: `
       + order.map(({ title, gaps }) => `${title} ${words(gaps.at(-1))}`).join(", ") + ".";
     map.describe(`${RACE_TITLES[name] ?? name} with the paths of six optimizers. ${text}`);
     chart.describe(`Loss above the minimum against the step. ${text}`);

@@ -1,0 +1,77 @@
+"""Moving figures on a static page, in headless Chromium, without a network.
+
+    with chromium() as browser, opened(browser, [Tangent()], tmp_path) as page: page.keyboard.press("ArrowRight")
+"""
+
+import base64
+import html
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync"]
+MIME = "application/vnd.jupyter.widget-"
+
+
+def write_page(figures: Sequence[Any], path: Path) -> Path:
+    "A page as the book makes it: still pictures, views, the saved state, the host script."
+    body, state = [], {}
+    for figure in figures:
+        bundle, meta = figure._repr_mimebundle_()
+        key = figure.widget.model_id
+        alt = html.escape(meta["image/png"]["alt"], quote=True)
+        body += [f'<div><img class="widget-still" alt="{alt}" src="data:image/png;base64,{bundle["image/png"]}">',
+                 f'<script type="{MIME}view+json">{json.dumps(bundle[MIME + "view+json"])}</script></div>']
+        values, buffers = {}, []
+        for name, value in figure.widget.get_state().items():
+            if isinstance(value, bytes | memoryview):
+                data = base64.b64encode(bytes(value)).decode()
+                buffers.append({"path": [name], "encoding": "base64", "data": data})
+            elif name != "layout": values[name] = value
+        state[key] = {"model_name": "AnyModel", "model_module": "anywidget", "state": values, "buffers": buffers}
+    saved = json.dumps({"version_major": 2, "version_minor": 0, "state": state}).replace("</", "<\\/")
+    host = (ROOT/"book/_static/host.js").read_text(encoding="utf-8")
+    head = ('<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8"><title>Figures</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1"><style>[hidden]{display:none}'
+            "body{max-width:720px;margin:0 auto;padding:12px}html[data-theme=dark]{background:#14181e}</style><main>")
+    tail = f'</main><script type="{MIME}state+json">{saved}</script><script>{host}</script></html>'
+    path.write_text(head + "".join(body) + tail, encoding="utf-8")
+    return path
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    "A headless browser; the test is skipped where there is none."
+    where = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not where: pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=where, args=ARGS)
+        try: yield browser
+        finally: browser.close()
+
+
+@contextmanager
+def opened(browser: Any, figures: Sequence[Any], folder: Path, dark: bool = False, **context: Any) -> Iterator[Any]:
+    "The page of `figures`, offline; fails if it wrote an error. `context`: viewport, reduced_motion, has_touch, ..."
+    path = write_page(figures, folder/"page.html")
+    made = browser.new_context(**{"viewport": {"width": 760, "height": 1000}, **context})
+    made.set_offline(True)
+    page, errors = made.new_page(), []
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    page.goto(path.as_uri())
+    page.wait_for_function(f"document.querySelectorAll('.cc-plot').length >= {len(figures)}")
+    if dark: page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_timeout(100)
+    try:
+        yield page
+        assert not errors, errors
+    finally: made.close()
