@@ -63,9 +63,40 @@ def render(builder: str = "html", out: Path = SITE) -> bool:
     return result == 0
 
 
-def stop(message: str) -> int:
-    print(f"book: {message}", file=sys.stderr)
-    return 1
+def done() -> str:
+    "What the last good build was made from: '', 'rendered HASH' or 'checked HASH'."
+    return DONE.read_text() if DONE.exists() and not missing_pages() else ""
+
+
+def is_current(key: str | None = None) -> bool:
+    "Is the site what its sources say?"
+    return done().endswith(key or input_hash()) and done() != ""
+
+
+def check() -> str:
+    "Library in step with the notebooks, fresh run made; the complaint if not."
+    if bad := export_check.differences():
+        return "library and notebooks differ; run `nbdev_export`:\n  " + "\n  ".join(bad)
+    fresh = subprocess.run([sys.executable, ROOT/"book"/"fresh_run.py"], cwd=ROOT, check=False)
+    return "the fresh run failed" if fresh.returncode else ""
+
+
+def make(only_render: bool, force: bool) -> str:
+    "Build what is not up to date; the complaint if something is wrong, else ''."
+    key = input_hash()
+    if not force and is_current(key) and (only_render or done().startswith("checked")):
+        print("book: nothing changed,", end=" ")
+        return ""
+    if not only_render:
+        if complaint := check(): return complaint
+        key = input_hash()   # with the new fresh run
+    if force or not is_current(key):
+        DONE.unlink(missing_ok=True)
+        if force: shutil.rmtree(BUILD/"doctrees", ignore_errors=True)
+        if not render(): return "the build gave warnings; they are listed above"
+        if missing := missing_pages(): return f"pages of _toc.yml that were not made: {', '.join(missing)}"
+    DONE.write_text(("rendered " if only_render else "checked ") + key)
+    return ""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -74,24 +105,11 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--force", action="store_true", help="build even if nothing changed")
     args = p.parse_args(argv)
     start = time.monotonic()
-
-    if not args.render:
-        if bad := export_check.differences():
-            return stop("library and notebooks differ; run `nbdev_export`:\n  " + "\n  ".join(bad))
-        fresh = subprocess.run([sys.executable, ROOT/"book"/"fresh_run.py"], cwd=ROOT, check=False)
-        if fresh.returncode: return stop("the fresh run failed")
-    key = input_hash()
-    if not args.force and DONE.exists() and DONE.read_text() == key and not missing_pages():
-        took = f"{time.monotonic() - start:.1f} s"
-        print(f"book: nothing changed, {SITE.relative_to(ROOT)}/index.html is up to date ({took})")
-        return 0
-    DONE.unlink(missing_ok=True)
-    if args.force: shutil.rmtree(BUILD/"doctrees", ignore_errors=True)
-    if not render(): return stop("the build gave warnings; they are listed above")
-    if missing := missing_pages(): return stop(f"pages of _toc.yml that were not made: {', '.join(missing)}")
-    DONE.write_text(input_hash())
-    took = f"{time.monotonic() - start:.0f} s"
-    print(f"book: {len(toc_pages())} pages in {took}; open {SITE.relative_to(ROOT)}/index.html")
+    if complaint := make(args.render, args.force):
+        print(f"book: {complaint}", file=sys.stderr)
+        return 1
+    took = f"{time.monotonic() - start:.1f} s"
+    print(f"{len(toc_pages())} pages in {SITE.relative_to(ROOT)}, open {SITE.relative_to(ROOT)}/index.html ({took})")
     return 0
 
 

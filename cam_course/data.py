@@ -4,7 +4,7 @@
 __all__ = ['CIFAR_MEAN', 'CIFAR_STD', 'SHAPES_MEAN', 'SHAPES_STD', 'ImageData', 'load_cifar10', 'shapes', 'from_dataset',
            'from_folder', 'load_data']
 
-# %% ../nbs/10_data.ipynb #f32ef599
+# %% ../nbs/10_data.ipynb #12a12239
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from .core import DataError, check_number
 from .shapes import draw_shapes
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image as Picture
 
 # %% ../nbs/10_data.ipynb #5305135c
 @dataclass(eq=False, repr=False)
@@ -132,9 +132,9 @@ def _stratified(y: Tensor, held_out: int | float, seed: int) -> Tensor:  # (N,) 
     first = torch.cat([torch.arange(n) < t for n, t in zip(count.tolist(), take.tolist(), strict=True)])
     return torch.zeros(len(y), dtype=torch.bool).index_fill_(0, by_class[first], True)
 
-# %% ../nbs/10_data.ipynb #df9303b1
+# %% ../nbs/10_data.ipynb #d4dfe1fa
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-SHAPES_MEAN, SHAPES_STD = (0.5, 0.5, 0.5), (0.169, 0.169, 0.169)
+SHAPES_MEAN, SHAPES_STD = (0.5, 0.5, 0.5), (0.165, 0.165, 0.165)
 
 
 def load_cifar10(
@@ -166,8 +166,8 @@ def shapes(
     drawn = draw_shapes(n, seed, size, **options)
     return ImageData(drawn.x, drawn.y, drawn.class_names, "shapes", SHAPES_MEAN, SHAPES_STD, drawn.masks, drawn.extra)
 
-# %% ../nbs/10_data.ipynb #69691826
-def _plain(image: "Image") -> "Image":
+# %% ../nbs/10_data.ipynb #9a452144
+def _plain(image: "Picture") -> "Picture":
     "A PIL image of any kind as mode L or RGB: upright, transparency on white, 16 bits to 8. Raises `ValueError` for floats."
     from PIL import Image, ImageOps
 
@@ -186,7 +186,7 @@ def _plain(image: "Image") -> "Image":
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _fit(image: "Image", size: int | None, channels: int | None) -> np.ndarray:  # (C, H, W) uint8
+def _fit(image: "Picture", size: int | None, channels: int | None) -> np.ndarray:  # (C, H, W) uint8
     "Shrink or enlarge the shorter side to `size` and cut the middle out; grey or RGB as `channels` says."
     from PIL import Image, ImageOps
 
@@ -198,8 +198,8 @@ def _fit(image: "Image", size: int | None, channels: int | None) -> np.ndarray: 
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
-# %% ../nbs/10_data.ipynb #64e85871
-def _to_pil(image: Any) -> "Image":
+# %% ../nbs/10_data.ipynb #3db85e03
+def _to_pil(image: Any) -> "Picture":
     "A PIL image, tensor (C, H, W) or array (H, W, C), bytes or floats in [0, 1], as a PIL image."
     from PIL import Image
 

@@ -131,7 +131,7 @@ def hash_normal(
     r, turn = (-2 * ((high + 0.5) * 2.0**-32).log()).sqrt(), low * (2.0**-32 * 2 * math.pi)
     return torch.cat([r * turn.cos(), r * turn.sin()], 1)[:, :size]
 
-# %% ../nbs/06_plateaus.ipynb #78d933c6
+# %% ../nbs/06_plateaus.ipynb #8b415846
 _ESCAPES = {"saddle": (SURFACES["saddle"], -0.2), "well": (WELL, -0.5)}  # surface, loss below which a walker has escaped
 _WALKERS = 12
 
@@ -149,7 +149,7 @@ class NoiseEscape(Interactive):
     def __post_init__(self) -> None:
         check_choice("surface", self.surface, list(_ESCAPES))
         check_choice("decay", self.decay, ["none", "power", "exponential"])
-        self.start = list(self.start) or ([-2.0, 0.0] if self.surface == "saddle" else [3.5, 0.0])
+        self.start = list(self.start) or ([-2.0, 0.0] if self.surface == "saddle" else [4.2, 0.0])
         super().__post_init__()
 
     def paths(self) -> np.ndarray:
@@ -172,23 +172,26 @@ class NoiseEscape(Interactive):
     def still(self) -> "Figure":
         return _draw_escape(self)
 
-# %% ../nbs/06_plateaus.ipynb #227708a2
+# %% ../nbs/06_plateaus.ipynb #3de25640
 def _draw_escape(figure: NoiseEscape) -> "Figure":
     "Paths on the surface, and loss against the step."
     import matplotlib.pyplot as plt
+    from matplotlib.colors import LinearSegmentedColormap
     surface, paths = _ESCAPES[figure.surface][0], figure.paths()
     x0, x1, y0, y1 = surface.limits
     x, y = np.meshgrid(np.linspace(x0, x1, 120), np.linspace(y0, y1, 80))
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-    left.contourf(x, y, surface(np.stack([x, y], -1)), 14, cmap="Blues_r", alpha=0.55)
+    sky = LinearSegmentedColormap.from_list("sky", ["#B4CAEA", "#FBFCFE"])
+    left.contourf(x, y, surface(np.stack([x, y], -1)), 14, cmap=sky)
     for axis, lines in ((left, [p.T for p in paths.transpose(1, 0, 2)]), (right, [(v,) for v in surface(paths).T])):
         for i, line in reversed(list(enumerate(lines))):
             axis.plot(*line, color=PALETTE[1] if i else PALETTE[0], lw=1 if i else 2.5, alpha=0.7 if i else 1)
     left.plot(*figure.start, "o", color="white", mec="black", ms=9, mew=2)
     left.set(xlim=(x0, x1), ylim=(y0, y1), xlabel="w₁", ylabel="w₂")
     left.grid(False)
-    right.set(xlabel="step", ylabel="loss")
-    right.set_title(f"noise {figure.std:g}: {figure.escaped()} of {_WALKERS} escape", fontsize=10.5)
+    right.set(xlabel="step", ylabel="loss", ylim=(-0.27, 0.12) if figure.surface == "saddle" else (-1.05, 0.08))
+    fig.suptitle(f"Noise {figure.std:g}: {figure.escaped()} of {_WALKERS} walkers escape within {figure.steps} steps (blue: without noise)",
+                 x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     return fig
 
 # %% ../nbs/06_plateaus.ipynb #3f4e437c

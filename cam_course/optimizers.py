@@ -401,7 +401,7 @@ class OptimizerRace(Interactive):
     def still(self) -> "Figure":
         return _draw_race(self)
 
-# %% ../nbs/05_optimizers.ipynb #31359f1a
+# %% ../nbs/05_optimizers.ipynb #9235c21f
 def _short(gap: float) -> str:
     return "gone" if np.isnan(gap) else "under 1e-12" if gap < 1e-12 else f"{gap:.1g}"
 
@@ -409,13 +409,15 @@ def _short(gap: float) -> str:
 def _draw_race(race: "OptimizerRace") -> "Figure":
     "The present state of the race: paths on the surface, and loss against the step."
     import matplotlib.pyplot as plt
+    from matplotlib.colors import LinearSegmentedColormap
     surface = SURFACES[race.surface]
     x0, x1, y0, y1 = surface.limits
     x, y = np.meshgrid(np.linspace(x0, x1, 160), np.linspace(y0, y1, 120))
     z = np.log(surface(np.stack([x, y], -1)) - surface(surface.minima).min() + 0.05)
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
-    left.contourf(x, y, z, 16, cmap="Blues_r", alpha=0.55)
-    for i, (label, (_, path, gap)) in enumerate(zip(_RACE_NAMES, race.results().values(), strict=True)):
+    left.contourf(x, y, z, 16, cmap=LinearSegmentedColormap.from_list("sky", ["#B4CAEA", "#FBFCFE"]))
+    runs = dict(zip(_RACE_NAMES, race.results().values(), strict=True))
+    for i, (label, (_, path, gap)) in enumerate(runs.items()):
         left.plot(*path.T, color=PALETTE[i], lw=1.6)
         right.semilogy(np.maximum(gap, 1e-12), color=PALETTE[i], label=label)
     left.plot(*surface.minima.T, "x", color="black", ms=7, mew=2)
@@ -425,5 +427,6 @@ def _draw_race(race: "OptimizerRace") -> "Figure":
     right.set(xlabel="step", ylabel="loss above the minimum", ylim=(1e-12, None))
     label_lines(right)
     how = "each at its best rate" if race.tuned else f"all at rate {race.lr:g}"
-    fig.suptitle(f"{race.surface}, {how}", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    best = min(runs, key=lambda label: race_score(surface, runs[label][1]))
+    fig.suptitle(f"{race.surface}, {how}: {best} is best with {_short(runs[best][2][-1])} after {race.steps} steps", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     return fig

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['plot_curves', 'save_figures', 'read_run', 'write_report', 'repository', 'write_submission']
 
-# %% ../nbs/39_report.ipynb #f1e43ee0
+# %% ../nbs/39_report.ipynb #7f5526b2
 import base64
 import html
 import json
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .core import DataError, atomic_write, write_json, write_text
 from .figures import PALETTE, style
-from .trainer import History
+from .loop import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

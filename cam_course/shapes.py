@@ -94,9 +94,9 @@ def pink_noise(
     field = torch.fft.irfft2(spectrum, s=(size, size))
     return field / field.std((2, 3), keepdim=True)
 
-# %% ../nbs/09_shapes.ipynb #e41d2826
+# %% ../nbs/09_shapes.ipynb #95a93fd5
 _TILT = math.radians(18)
-_GROUND, _TEXTURE = (0.3, 0.7), (0.03, 0.1)  # range of the ground's color; amplitude of its texture
+_GROUND, _TEXTURE = (0.3, 0.7), (0.02, 0.07)  # range of the ground's color; amplitude of its texture
 _CHROMA = ((1.0, 0.4, 0.2), (1.0, -0.3, 0.3), (1.0, -0.1, -0.45))  # how three fields make red, green, blue
 _BADGE = ((0.05, 0.3, 1.0), (1.0, 0.55, 0.0))  # colors of the two cues
 
@@ -110,7 +110,7 @@ def _other_color(
     ground: Tensor,  # (..., 3) in [0, 1]
     contrast: tuple[float, float],  # range of the distance between the colors
 ) -> Tensor:  # (..., 3) in [0, 1]
-    "A color in a random direction from `ground`; channels that would leave [0, 1] go the other way."
+    "A color in a random direction from `ground`; channels that would leave [0, 1] go the other way, then are clipped."
     height, turn = 2 * u[..., 0] - 1, 2 * math.pi * u[..., 1]
     radius = (1 - height.square()).sqrt()
     step = torch.stack([radius * turn.cos(), radius * turn.sin(), height], -1) * _between(u[..., 2:], *contrast)
@@ -265,15 +265,15 @@ class Drawn(NamedTuple):
 
 _BLOCK = 128  # images painted at once: small enough for the processor's cache
 
-# %% ../nbs/09_shapes.ipynb #165e3aa7
+# %% ../nbs/09_shapes.ipynb #14b73aaa
 def draw_shapes(
     n: int,  # how many images
     seed: int = 0,  # another seed, other images
     size: int = 32,  # height and width in px, 16 to 512; objects grow with it
     classes: Sequence[str] | None = None,  # some of OUTLINES, two or more; None: all ten
     second_object: bool = False,  # a second object of another class in each image, both 10-13 px wide
-    distractors: int = 4,  # strokes that mean nothing
-    contrast: tuple[float, float] = (0.45, 0.8),  # range of color distance between object and ground
+    distractors: int = 3,  # strokes that mean nothing
+    contrast: tuple[float, float] = (0.55, 0.9),  # range of color distance between object and ground
     cue: float | None = None,  # 0..1: how often a badge's color names the class; 0.5 says nothing; None: no badge
     cue_pair: tuple[str, str] | None = None,  # the classes that get a badge; None: the first two
 ) -> Drawn:

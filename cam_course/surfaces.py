@@ -232,14 +232,14 @@ class LearningRate(Interactive):
 
     def still(self) -> "Figure": return _rate_still(self.alpha, self.kappa, self.start)
 
-# %% ../nbs/03_descent.ipynb #d8cd0c20
+# %% ../nbs/03_descent.ipynb #ecda9655
 def _rate_still(alpha: float, kappa: float, start: Sequence[float], steps: int = 200) -> "Figure":
     import matplotlib.pyplot as plt
     curvatures = np.array([1/kappa, 1.0])
     path = descend(lambda w: w*curvatures, start, alpha, steps)
     fig, axes = plt.subplot_mosaic("PP;FE", figsize=(7, 5.6), height_ratios=(1.1, 1))
     draw(axes["P"], quadratic(curvatures), [path])
-    axes["P"].set(title=f"κ = {kappa:g}, α = {alpha:g}")
+    axes["P"].set(title=f"κ = {kappa:g}, α = {alpha:g}: error x {np.abs(1 - alpha*curvatures).max():.3f} a step")
     a = np.linspace(0, 2.2, 441)
     for i, (name, c) in enumerate(zip(("along", "across"), curvatures, strict=True)):
         axes["F"].plot(a, np.abs(1 - a*c), label=name)

@@ -4,7 +4,7 @@
 __all__ = ['Params', 'Fill', 'Transform', 'Move', 'RandomCrop', 'RandomHorizontalFlip', 'RandomRotation', 'Cutout', 'Normalize',
            'Compose', 'AddGaussianNoise']
 
-# %% ../nbs/11_transforms.ipynb #82440561
+# %% ../nbs/11_transforms.ipynb #4e54fc3a
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -182,7 +182,7 @@ class _Origin:
         flat = F.pad(places.reshape(-1), (0, 1), value=outside)
         self.places = flat.index_select(0, pixel.clamp_(max=self.n * pixels).view(-1)).view(pixel.shape)
 
-# %% ../nbs/11_transforms.ipynb #bc438689
+# %% ../nbs/11_transforms.ipynb #50abf15c
 class Move(Transform):
     "A transform whose every output pixel is an input pixel or the fill. `Compose` does a chain of them at once."
 
@@ -190,7 +190,7 @@ class Move(Transform):
 
     def apply(self, x: Tensor, **params: Tensor) -> Tensor:
         "The changed copy of x (N, C, H, W), uint8 or float; its dtype."
-        return _gather(x, [(self, params)]).contiguous()
+        return _gather(x, [(self, params)])
 
     def _move(self, origin: _Origin, **params: Tensor) -> None:
         "Change `origin` as this transform moves pixels."
@@ -198,7 +198,7 @@ class Move(Transform):
 
 
 def _gather(x: Tensor, moves: Sequence[tuple[Move, Params]]) -> Tensor:
-    "All `moves` in turn, with one look at the pixels. The result's channels lie apart in memory."
+    "All `moves` in turn, with one look at the pixels."
     moves = [(move, _fit(move, x, params)) for move, params in moves]
     n, c, h, w = x.shape
     if len(moves) > h * w > 0:  # no room for so many fill values in one image
@@ -214,10 +214,8 @@ def _gather(x: Tensor, moves: Sequence[tuple[Move, Params]]) -> Tensor:
     for k, fill in enumerate(origin.fills):
         frames[n].view(c, -1)[:, k] = _color(fill, x).view(-1)
     places, flat = origin.full().view(-1), frames.view(-1)
-    out = x.new_empty(c, n, *origin.size)
-    for k in range(c):
-        torch.index_select(flat[k * frames[0, 0].numel() :], 0, places, out=out[k].view(-1))
-    return out.transpose(0, 1)
+    plane = frames[0, 0].numel()
+    return torch.stack([flat[k * plane :].index_select(0, places).view(n, *origin.size) for k in range(c)], 1)
 
 # %% ../nbs/11_transforms.ipynb #09d0b05b
 def _check_fill(fill: Fill) -> float | tuple[float, ...]:
@@ -435,7 +433,7 @@ class Cutout(Move):
     def __repr__(self) -> str:
         return f"Cutout({self.size}, fill={self.fill})"
 
-# %% ../nbs/11_transforms.ipynb #e88d392e
+# %% ../nbs/11_transforms.ipynb #9ec900a7
 class Normalize(Transform):
     "(x - mean)/std per channel; mean and std in units of the full scale, as measured on images in [0, 1]."
 
@@ -465,7 +463,7 @@ class Normalize(Transform):
         if last := c > 1 and x.is_contiguous(memory_format=torch.channels_last):
             x = x.permute(0, 2, 3, 1).reshape(n * h, w * c)  # long rows: a loop over 3 channels would be slow
             mean, factor = mean.view(-1).repeat(w), factor.view(-1).repeat(w)
-        x = x - mean if x.is_floating_point() else x.to(torch.float32, memory_format=torch.contiguous_format).sub_(mean)
+        x = x - mean if x.is_floating_point() else x.float().sub_(mean)
         return x.mul_(factor).view(n, h, w, c).permute(0, 3, 1, 2) if last else x.mul_(factor)
 
     def inverse(self, x: Tensor) -> Tensor:
@@ -476,7 +474,7 @@ class Normalize(Transform):
     def __repr__(self) -> str:
         return f"Normalize(mean={self.mean}, std={self.std})"
 
-# %% ../nbs/11_transforms.ipynb #5815fa15
+# %% ../nbs/11_transforms.ipynb #20e85287
 class Compose(Transform):
     "One transform after the other; moves that are neighbours become one look at the pixels."
 
@@ -509,7 +507,7 @@ class Compose(Transform):
                 continue
             x, chain = _gather(x, chain) if chain else x, []
             x = t.apply(x, **{name: value.to(x.device, non_blocking=True) for name, value in own.items()})
-        return _gather(x, chain).contiguous() if chain else x
+        return _gather(x, chain) if chain else x
 
     def _split(self, params: Params) -> list[Params]:
         "The parameters of each member."

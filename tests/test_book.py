@@ -14,11 +14,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
-import build
 import outputs
 import pytest
 import readme
 import stamps
+
+import build
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = build.SITE
@@ -47,7 +48,7 @@ def test_every_notebook_is_in_the_toc():
 
 
 def test_the_site_is_up_to_date(site):
-    assert build.DONE.read_text() == build.input_hash(), "the site is older than its sources: run `make book`"
+    assert build.is_current(), "the site is older than its sources: run `make book`"
 
 
 class Links(HTMLParser):
@@ -170,6 +171,7 @@ class Visit:
     def __init__(self, browser, base: str, page: str, width: int = 1300, scheme: str = "light"):
         self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme,
                                            reduced_motion="reduce")
+        self.context.set_default_timeout(90_000)   # a busy machine is slow, not wrong
         self.page, self.trouble = self.context.new_page(), []
         self.page.route("**/*", functools.partial(self.route, base))
         self.page.on("response", lambda r: self.trouble.append(f"{r.status} {r.url}") if r.status >= 400 else None)
@@ -238,7 +240,7 @@ def test_moving_figures_come_alive(browser, address, page):
 
 
 def search(v: Visit, word: str) -> list[str]:
-    v.page.wait_for_selector("#search-results li a", timeout=15_000)
+    v.page.wait_for_selector("#search-results li a")
     return v.page.locator("#search-results li a").all_inner_texts()
 
 
@@ -255,11 +257,11 @@ def test_everything_works_from_the_file_system(browser, site):
         assert not v.trouble
     with Visit(browser, base, "search.html?q=momentum") as v:
         assert any("omentum" in t for t in search(v, "momentum")) and not v.trouble
-    for page in moving_pages()[:1]:
-        with Visit(browser, base, page) as v:
-            v.read_to_the_end()
-            assert v.page.locator(".widget-live > *").count() and v.page.locator("mjx-container").count()
-            assert not v.trouble
+    page = next(p for p in moving_pages() if 'class="math' in (site/p).read_text(encoding="utf-8"))
+    with Visit(browser, base, page) as v:
+        v.read_to_the_end()
+        assert v.page.locator(".widget-live > *").count() and v.page.locator("mjx-container").count()
+        assert not v.trouble
 
 
 def test_solutions_open_by_keyboard(browser, address):

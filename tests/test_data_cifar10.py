@@ -1,4 +1,4 @@
-"CIFAR-10 from every source and in every layout, on a small stand-in with its own catalog of hashes; and on the JPEG copy."
+"CIFAR-10 from every source and in every layout, on a small stand-in with its own catalog; and the JPEG copy."
 import hashlib
 import io
 import os
@@ -19,7 +19,15 @@ from PIL import Image
 from test_data_sources import Loopback, closed_port, loopback, names, python2_batch, tar_gz  # noqa: F401
 
 from cam_course import cifar10 as module
-from cam_course.cifar10 import CIFAR10, Catalog, channel_stats, check_content, cifar10_arrays, decode_images, read_parquet
+from cam_course.cifar10 import (
+    CIFAR10,
+    Catalog,
+    channel_stats,
+    check_content,
+    cifar10_arrays,
+    decode_images,
+    read_parquet,
+)
 from cam_course.core import DataError
 from cam_course.data import load_cifar10, load_data
 from cam_course.sources import Remote
@@ -59,7 +67,7 @@ class StandIn:
             known[digest] = "cifar10"
             parquet[split] = Remote("hub", f"https://hub.invalid/{path.name}", digest, path.stat().st_size)
         batches, members = {"train": {}, "test": {}}, [("cifar-10-batches-py/batches.meta", b"not read")]
-        for k, name in enumerate(["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"]):
+        for k, name in enumerate([*CIFAR10.batches["train"], "test_batch"]):
             split, rows = ("train", slice(40 * k, 40 * k + 40)) if k < 5 else ("test", slice(None))
             blob = python2_batch(self.x[split][rows].reshape(-1, 3072), self.y[split][rows])
             (folder / "torchvision" / "cifar-10-batches-py" / name).write_bytes(blob)
@@ -68,7 +76,8 @@ class StandIn:
         archive = folder / "archive" / "cifar-10-python.tar.gz"
         digest = tar_gz(archive, members)
         known[digest] = "cifar10"
-        hosts = [Remote(n, f"https://{n}.invalid/{archive.name}", digest, archive.stat().st_size) for n in ("mirror", "toronto")]
+        size, hosts = archive.stat().st_size, ("mirror", "toronto")
+        hosts = [Remote(n, f"https://{n}.invalid/{archive.name}", digest, size) for n in hosts]
         stats = {("cifar10", split): channel_stats(x) for split, x in self.x.items()}
         self.catalog = Catalog(parquet, tuple(hosts), batches, known, ROWS, stats, CIFAR10.class_names)
 
@@ -113,7 +122,9 @@ def load(standin, *args, **kwargs):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("layout", ["hub", "hub/plain_text", "torchvision", "torchvision/cifar-10-batches-py", "archive"])
+@pytest.mark.parametrize(
+    "layout", ["hub", "hub/plain_text", "torchvision", "torchvision/cifar-10-batches-py", "archive"]
+)
 def test_every_layout_gives_the_same_pixels(standin, layout, split, monkeypatch):
     result, said = load(standin, standin.folder / layout, split=split)
     assert standin.is_right(result, split) and result[0].dtype == np.uint8 and result[1].dtype == np.int64
@@ -272,11 +283,11 @@ def test_evil_batches_and_archives_are_not_opened(standin, tmp_path):
     evil = pickle.dumps({"data": Evil(), "labels": []})
     shutil.copytree(standin.folder / "torchvision", tmp_path / "tv")
     (tmp_path / "tv/cifar-10-batches-py/data_batch_2").write_bytes(evil)
-    with pytest.raises(DataError, match="data_batch_2 is damaged or was changed .md5 .*not opened"):
+    with pytest.raises(DataError, match=r"data_batch_2 is damaged or was changed .md5 .*not opened"):
         load(standin, tmp_path / "tv")
     (tmp_path / "a").mkdir()
     tar_gz(tmp_path / "a/cifar-10-python.tar.gz", [("cifar-10-batches-py/data_batch_1", evil)])
-    with pytest.raises(DataError, match="is another archive than the one wanted: sha256 .* Nothing in it was opened"):
+    with pytest.raises(DataError, match=r"is another archive than the one wanted: sha256 .* Nothing in it was opened"):
         load(standin, tmp_path / "a")
     # even with the right hash
     md5 = standin.catalog.batches["train"] | {"data_batch_2": hashlib.md5(evil).hexdigest()}
@@ -356,7 +367,8 @@ def test_corrupt_image_names_its_row(standin, tmp_path, row, damage):
     files = list(standin.files["train"])
     good, image = files[row], standin.x["train"][row]
     files[row] = {
-        "cut": good[:-40], "flip": good[:200] + bytes([good[200] ^ 255]) + good[201:], "empty": b"", "none": None, "text": b"hello",
+        "cut": good[:-40], "flip": good[:200] + bytes([good[200] ^ 255]) + good[201:],
+        "empty": b"", "none": None, "text": b"hello",
         "size": encoded(image[:, :31]), "gif": encoded(image, "GIF"), "jpeg cut": encoded(image, "JPEG")[:-200],
     }[damage]  # fmt: skip
     with pytest.raises(DataError, match=rf"train.parquet: the image in row {row} can't be decoded"):
@@ -383,7 +395,8 @@ def test_two_tables_for_one_split_are_refused(standin, tmp_path):
 def test_other_pixels_are_refused(standin):
     x, y = standin.x["train"], standin.y["train"]
     assert check_content(x, y, "train", "f", "cifar10", standin.catalog) == "cifar10"
-    for wrong, text in [(x[:, ::-1], "mean"), (x // 2, "mean"), (255 - x, "mean"), (x[:, :, :16], "shape"), (x[1:], "shape")]:
+    pixels, shapes = [x[:, ::-1], x // 2, 255 - x], [x[:, :, :16], x[1:]]
+    for wrong, text in [*((w, "mean") for w in pixels), *((w, "shape") for w in shapes)]:
         for name in ("cifar10", None):
             with pytest.raises(DataError, match=text):
                 check_content(np.ascontiguousarray(wrong), y, "train", "f", name, standin.catalog)
@@ -395,8 +408,9 @@ def test_fuzzed_parquet_is_read_or_refused(prepared, tmp_path, data):
     source = prepared.folder / "hub/plain_text/test-00000-of-00001.parquet"
     blob = bytearray(source.read_bytes())
     footer = len(blob) - 2000  # the metadata, where a change does most
+    places = st.integers(0, len(blob) - 1) | st.integers(footer, len(blob) - 1)
     for _ in range(data.draw(st.integers(1, 4))):
-        blob[data.draw(st.integers(0, len(blob) - 1) | st.integers(footer, len(blob) - 1))] = data.draw(st.integers(0, 255))
+        blob[data.draw(places)] = data.draw(st.integers(0, 255))
     path = tmp_path / "test.parquet"
     path.write_bytes(blob[: data.draw(st.integers(0, len(blob)) | st.just(len(blob)))])
     try:

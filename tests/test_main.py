@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from cam_course.data import shapes
 from PIL import Image
 from safetensors.torch import load_file
 
+from cam_course.data import shapes
 from cam_course.main import cli, recipe, resume_run, run
 
 TINY = [

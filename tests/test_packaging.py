@@ -88,7 +88,8 @@ from PIL import Image
 from cam_course.data import from_folder
 from cam_course.gallery import Misclassified
 from cam_course.gradcam import GradCAM, library_cam, suggest_layer
-from cam_course.trainer import Trainer, evaluate
+from cam_course.loop import evaluate
+from cam_course.trainer import Trainer
 rng = np.random.default_rng(0)
 for part in ("train", "test"):
     for k, name in enumerate(("dark", "bright", "grey <b>")):

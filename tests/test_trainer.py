@@ -6,23 +6,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from cam_course.data import ImageData, shapes
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 
+from cam_course.data import ImageData, shapes
+from cam_course.loop import LOG_HEADER, History, TrainingDiverged, epoch_batches, evaluate, log_line, predict
 from cam_course.models.resnet import ResNet18
-from cam_course.trainer import (
-    LOG_HEADER,
-    History,
-    Interrupted,
-    Trainer,
-    TrainingDiverged,
-    epoch_batches,
-    evaluate,
-    log_line,
-    predict,
-    scheduler_interval,
-)
+from cam_course.trainer import Interrupted, Trainer, scheduler_interval
 from cam_course.transforms import Compose, Cutout, Normalize, RandomCrop, RandomHorizontalFlip
 
 TRAIN, TEST = shapes(96, seed=1), shapes(40, seed=2)

@@ -79,7 +79,7 @@ class Exercises:
             if heading and (m := _exercise.match(heading["text"])):
                 open_level = len(heading["level"])
                 self.count += 1
-                out += [f"::::::{{admonition}} Exercise {self.count}. {m['title']}", ":class: exercise",
+                out += [f"::::::{{admonition}} Exercise {self.count}: {m['title']}", ":class: exercise",
                         f":name: exercise-{self.count}", ""]
             else:
                 out.append(_lead.sub("", line) if open_level else line)
@@ -111,4 +111,6 @@ def glue(text: str) -> str:
 
 
 def translate(text: str, exercises: Exercises) -> str:
+    "All marks of one markdown cell; `<!-- constants -->`, which speaks to a test, goes."
+    text = text.replace("<!-- constants -->", "")
     return citations(exercises(details(glue(text))))

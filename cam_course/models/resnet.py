@@ -3,57 +3,55 @@
 # %% auto #0
 __all__ = ['NORMS', 'POOLS', 'STAGES', 'make_norm', 'BasicBlock', 'ResNet', 'ResNet18', 'ResNet34', 'Stage', 'stages']
 
-# %% ../../nbs/12_resnet.ipynb #3bf45798
-import copy
+# %% ../../nbs/12_resnet.ipynb #155fd99e
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-# %% ../../nbs/12_resnet.ipynb #cc0a467b
+from ..core import check_choice, check_number
+
+# %% ../../nbs/12_resnet.ipynb #b6431d78
 NORMS = ("batch", "layer", "group", "none")  # what `norm=` accepts
 POOLS = ("avg", "max")  # what `pool=` accepts
 
 
 def make_norm(
-    norm: str,  # one of `NORMS`
-    channels: int,  # channels of the map to normalize
-) -> nn.Module:
-    "The normalization layer called `norm`, for maps of shape (N, channels, H, W); all but none have 2*channels weights."
+    norm: str,  # one of NORMS
+    channels: int,  # channels of the maps (N, channels, H, W)
+) -> nn.Module:  # with 2*channels weights, scale and shift; "none": without
+    "The normalization called `norm`."
+    check_choice("norm", norm, NORMS)
     if norm == "batch":
         return nn.BatchNorm2d(channels)
-    if norm == "layer":  # one group: mean and variance over (C, H, W) of one sample; scale and shift per channel
+    if norm == "layer":
         return nn.GroupNorm(1, channels)
-    if norm == "group":  # 16 channels a group where they divide (Wu & He 2018, table 3)
+    if norm == "group":  # of 16 channels each, where 16 divides (Wu & He 2018, table 3)
         return nn.GroupNorm(channels // math.gcd(channels, 16), channels)
-    if norm == "none":
-        return nn.Identity()
-    raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(NORMS)}")
+    return nn.Identity()
 
-# %% ../../nbs/12_resnet.ipynb #4f2f2d37
+# %% ../../nbs/12_resnet.ipynb #62af2047
 class BasicBlock(nn.Module):
-    "Two 3x3 convolutions and a way around them: relu(F(x) + shortcut(x)) (He et al. 2016a, figure 2)."
+    "relu(shortcut(x) + F(x)), F two 3x3 convolutions (He et al. 2016, figure 2 and section 4.1)."
 
     def __init__(
         self,
-        in_channels: int,  # channels of x
-        channels: int,  # channels of the output
-        stride: int = 1,  # 2 halves the side of the map
-        norm: str = "batch",  # one of `NORMS`
-        residual: bool = True,  # False: relu(F(x)), the plain net of the paper
+        in_channels: int,  # of the input
+        channels: int,  # of the output
+        stride: int = 1,  # 2 halves height and width
+        norm: str = "batch",  # one of NORMS
+        residual: bool = True,  # False: relu(F(x)), a plain net
     ):
         super().__init__()
         bias = norm == "none"  # a normalization brings its own shift
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=bias)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=bias)
         self.bn1 = make_norm(norm, channels)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=bias)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
         self.bn2 = make_norm(norm, channels)
-        self.residual = residual
-        self.downsample = None
-        if residual and (stride != 1 or in_channels != channels):
+        self.downsample, self.residual = None, residual
+        if residual and (stride > 1 or in_channels != channels):
             conv = nn.Conv2d(in_channels, channels, 1, stride, bias=bias)
             self.downsample = nn.Sequential(conv, make_norm(norm, channels))
 
@@ -65,109 +63,137 @@ class BasicBlock(nn.Module):
             out = out + (x if self.downsample is None else self.downsample(x))
         return self.relu(out)
 
-# %% ../../nbs/12_resnet.ipynb #b710d200
+# %% ../../nbs/12_resnet.ipynb #5d712641
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")  # in the order in which an image passes them
 
 
 class ResNet(nn.Module):
-    "ResNet of `BasicBlock`s with the CIFAR stem: 3x3 convolution of stride 1, no max pooling."
+    "A ResNet of `BasicBlock`s for small images: a stem of one 3x3 convolution with stride 1, no max pooling after it."
 
     def __init__(
         self,
-        blocks: tuple[int, int, int, int],
+        blocks: tuple[int, int, int, int],  # blocks in layer1...layer4
         num_classes: int = 10,
         in_channels: int = 3,
-        width: int = 64,
-        norm: str = "batch",
-        pool: str = "avg",
-        residual: bool = True,
+        width: int = 64,  # channels of layer1; the others have 2, 4 and 8 times as many
+        norm: str = "batch",  # one of NORMS
+        pool: str = "avg",  # one of POOLS: how layer4's maps become one number per channel
+        residual: bool = True,  # False: no shortcuts
     ):
         super().__init__()
-        for name, value in dict(num_classes=num_classes, in_channels=in_channels, width=width).items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if norm not in NORMS:
-            raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(NORMS)}")
-        if pool not in POOLS:
-            raise ValueError(f"unknown pool {pool!r}: choose one of {', '.join(POOLS)}")
-        self.in_channels, self.width, self.norm, self.pool, self.residual = in_channels, width, norm, pool, residual
-        self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=norm == "none")
+        for name, value in {"num_classes": num_classes, "in_channels": in_channels, "width": width}.items():
+            check_number(name, value, 1, integer=True)
+        self.norm, self.pool = check_choice("norm", norm, NORMS), check_choice("pool", pool, POOLS)
+        self.in_channels, self.width, self.residual = in_channels, width, residual
+        self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=norm == "none")
         self.bn1 = make_norm(norm, width)
         self.relu = nn.ReLU(inplace=True)
-        channels = width
-        for k, n in enumerate(blocks):
-            stage = []
-            for i in range(n):
-                stride = 2 if k > 0 and i == 0 else 1
-                stage.append(BasicBlock(channels, width * 2**k, stride, norm, residual))
-                channels = width * 2**k
-            setattr(self, f"layer{k + 1}", nn.Sequential(*stage))
+        before = width
+        for k, count in enumerate(blocks):
+            after, strides = width * 2**k, [1 if k == 0 else 2] + [1] * (count - 1)
+            inputs = [before] + [after] * (count - 1)
+            layer = [BasicBlock(c, after, s, norm, residual) for c, s in zip(inputs, strides, strict=True)]
+            self.add_module(f"layer{k + 1}", nn.Sequential(*layer))
+            before = after
         self.avgpool = nn.AdaptiveAvgPool2d(1) if pool == "avg" else nn.AdaptiveMaxPool2d(1)
-        self.fc = nn.Linear(channels, num_classes)
-        self.reset_parameters()
+        self.fc = nn.Linear(before, num_classes)
+        _initialize(self)
 
-    def reset_parameters(self) -> None:
-        "He initialization of every convolution; without a norm the last one of each residual block starts at 0."
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d):
-                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-                if m.bias is not None:
-                    nn.init.zeros_(m.bias)
-        for m in self.modules():
-            if isinstance(m, BasicBlock) and self.norm == "none" and m.residual:
-                nn.init.zeros_(m.conv2.weight)
-
-    def _stage(self, name: str, x: Tensor) -> Tensor:
-        return self.relu(self.bn1(self.conv1(x))) if name == "stem" else getattr(self, name)(x)
+    def _run(self, stage: str, x: Tensor) -> Tensor:
+        return self.relu(self.bn1(self.conv1(x))) if stage == "stem" else getattr(self, stage)(x)
 
     def forward_to(self, x: Tensor, stage: str) -> Tensor:
-        "The feature maps that leave `stage` (one of `STAGES`), for images x of shape (N, in_channels, H, W)."
-        for name in STAGES[: _stage_number(stage) + 1]:
-            x = self._stage(name, x)
+        "What leaves `stage` (one of STAGES): maps (N, channels, h, w), for images x (N, in_channels, H, W)."
+        _check_images(self, x)
+        for name in STAGES[: _number(stage) + 1]:
+            x = self._run(name, x)
         return x
 
-    def forward_from(self, features: Tensor, stage: str) -> Tensor:
-        "The logits (N, num_classes) for feature maps that left `stage`: `forward_to` and this make `forward`."
-        for name in STAGES[_stage_number(stage) + 1 :]:
-            features = self._stage(name, features)
-        return self.fc(torch.flatten(self.avgpool(features), 1))
+    def forward_from(self, maps: Tensor, stage: str) -> Tensor:
+        "The logits (N, num_classes) for maps that left `stage`."
+        for name in STAGES[_number(stage) + 1 :]:
+            maps = self._run(name, maps)
+        return self.fc(torch.flatten(self.avgpool(maps), 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        "Images (N, in_channels, H, W), normalized floats -> logits (N, num_classes)."
+        "Normalized images (N, in_channels, H, W), of 8 px and more -> logits (N, num_classes)."
         return self.forward_from(self.forward_to(x, "layer4"), "layer4")
 
+# %% ../../nbs/12_resnet.ipynb #86905516
+def _initialize(model: ResNet) -> None:
+    "He et al. 2015; without a norm by fan-in, and each residual block starts as its shortcut."
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            mode = "fan_in" if model.norm == "none" else "fan_out"
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in model.modules():
+        if isinstance(module, BasicBlock) and model.norm == "none" and model.residual:
+            nn.init.zeros_(module.conv2.weight)
 
-def _stage_number(stage: str) -> int:
-    if stage not in STAGES:
-        raise ValueError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES)}")
-    return STAGES.index(stage)
 
-# %% ../../nbs/12_resnet.ipynb #11277835
-def ResNet18(num_classes: int = 10, in_channels: int = 3, width: int = 64, norm: str = "batch", pool: str = "avg", residual: bool = True) -> ResNet:
-    "ResNet18."
+def _number(stage: str) -> int:
+    return STAGES.index(check_choice("stage", stage, STAGES))
+
+
+def _check_images(model: ResNet, x: Tensor) -> None:
+    "`ValueError` unless x is a batch of float images that `model` can take."
+    if x.ndim != 4 or x.shape[1] != model.in_channels:
+        wanted, got = f"(N, {model.in_channels}, H, W)", tuple(x.shape)
+        raise ValueError(f"images must have shape {wanted}, got {got}: x[None] for one, in_channels= for other channels")
+    if not x.is_floating_point():
+        raise ValueError(f"images are {x.dtype}: normalize them first, Normalize(mean, std)(x)")
+    if min(x.shape[2:]) < 8:
+        size = "x".join(map(str, x.shape[2:]))
+        raise ValueError(f"images of {size} px are too small: three layers halve them, so give 8 px or more")
+
+# %% ../../nbs/12_resnet.ipynb #69b67b19
+def ResNet18(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    width: int = 64,  # channels of layer1; the weights number about 2730*width**2
+    norm: str = "batch",  # one of NORMS
+    pool: str = "avg",  # one of POOLS
+    residual: bool = True,  # False: no shortcuts
+) -> ResNet:
+    "Layers of 2, 2, 2, 2 blocks: 11,173,962 weights by default."
     return ResNet((2, 2, 2, 2), num_classes, in_channels, width, norm, pool, residual)
 
 
-def ResNet34(num_classes: int = 10, in_channels: int = 3, width: int = 64, norm: str = "batch", pool: str = "avg", residual: bool = True) -> ResNet:
-    "ResNet34."
+def ResNet34(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    width: int = 64,  # channels of layer1; the weights number about 5190*width**2
+    norm: str = "batch",  # one of NORMS
+    pool: str = "avg",  # one of POOLS
+    residual: bool = True,  # False: no shortcuts
+) -> ResNet:
+    "Layers of 3, 4, 6, 3 blocks: 21,282,122 weights by default."
     return ResNet((3, 4, 6, 3), num_classes, in_channels, width, norm, pool, residual)
 
-# %% ../../nbs/12_resnet.ipynb #08900e00
+# %% ../../nbs/12_resnet.ipynb #ae43dabf
 class Stage(NamedTuple):
-    "One row of the table that `stages` makes."
+    "A row of the table that `stages` gives: what leaves a stage, and how many weights it has."
+
     name: str
     channels: int
     height: int
     width: int
-    parameters: int
+    weights: int
 
 
-def stages(model: ResNet, image_size: int = 32) -> list[Stage]:
-    "What leaves each stage for square images of `image_size` px."
-    meta = copy.deepcopy(model).to("meta").eval()  # shapes without arithmetic, and the model itself stays untouched
-    rows, x = [], torch.empty(1, model.in_channels, image_size, image_size, device="meta")
+def stages(
+    model: ResNet,
+    image_size: int | tuple[int, int] = 32,  # height and width, px
+) -> list[Stage]:
+    "What leaves each stage of `model`, from its strides; nothing is run."
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    rows = []
     for name in STAGES:
-        x = meta._stage(name, x)
-        parts = (model.conv1, model.bn1) if name == "stem" else (getattr(model, name),)
-        rows.append(Stage(name, *x.shape[1:], sum(p.numel() for part in parts for p in part.parameters())))
+        parts = [model.conv1, model.bn1] if name == "stem" else list(getattr(model, name))
+        first = parts[0] if name == "stem" else parts[0].conv1
+        height, width = ((n - 1) // s + 1 for n, s in zip((height, width), first.stride, strict=True))
+        weights = sum(p.numel() for part in parts for p in part.parameters())
+        rows.append(Stage(name, first.out_channels, height, width, weights))
     return rows

@@ -19,8 +19,9 @@ from torchvision import transforms as T
 
 from cam_course.core import get_device
 from cam_course.data import shapes
+from cam_course.loop import Meter, epoch_batches, train_step
 from cam_course.models.resnet import ResNet18
-from cam_course.trainer import Meter, _accelerator, epoch_batches, train_step
+from cam_course.trainer import _accelerator
 from cam_course.transforms import Compose, Cutout, Normalize, RandomCrop, RandomHorizontalFlip, RandomRotation
 
 BATCH = 128

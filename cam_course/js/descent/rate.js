@@ -19,15 +19,16 @@ function verdict(factor) {
 }
 
 function render(context) {
-  const fig = new Figure(context, "Gradient descent in a valley: learning rate, condition number, error in each direction");
+  const fig = new Figure(context, "Gradient descent in a valley: learning rate, condition number, errors");
   const plane = new Plot(fig, { label: "Path of gradient descent in the valley", height: (w) => 0.42 * w + 60,
     x: { domain: [-5, 5], label: "w₁, along the valley" }, y: { domain: [-3, 3], label: "w₂, across" } });
   const shade = surface(plane), [left, right] = beside(fig, 2);
-  const factorPlot = new Plot(fig, { parent: left, label: "Error factor per step against the learning rate", height: 230,
-    margin: { right: 14 }, x: { domain: [0, MAX_RATE], label: "learning rate α  (units of 1/L)" },
+  const factorPlot = new Plot(fig, { parent: left, label: "Error factor per step against the learning rate",
+    height: 230, margin: { right: 14 }, x: { domain: [0, MAX_RATE], label: "learning rate α  (units of 1/L)" },
     y: { domain: [0, 1.3], label: "|error factor| a step" } });
   const errorPlot = new Plot(fig, { parent: right, label: "Distance from the minimum in each direction", height: 230,
-    margin: { left: 58, right: 58 }, x: { domain: [0, STEPS], label: "step" }, y: { domain: [1e-4, 10], log: true, label: "distance" } });
+    margin: { left: 58, right: 58 }, x: { domain: [0, STEPS], label: "step" },
+    y: { domain: [1e-4, 10], log: true, label: "distance" } });
 
   const setRate = (v) => fig.set("alpha", +within(v, 0, MAX_RATE).toFixed(4));
   const curvatures = () => [1 / fig.get("kappa"), 1];
@@ -64,8 +65,10 @@ function render(context) {
     const [slowest, i] = Math.abs(factors[0]) >= Math.abs(factors[1]) ? [factors[0], 0] : [factors[1], 1];
     const steps = stepsNeeded(slowest, 1e-3), [best] = bestRate(...both);
     fig.say(`κ = ${number(kappa)}, α = ${alpha.toFixed(2)}: per step the error is multiplied by `
-      + `${signed(factors[1])} across and ${signed(factors[0])} along. The slower direction, ${WAYS[i].name}, ${verdict(slowest)}`
-      + (steps < Infinity ? `: ${steps} step${steps > 1 ? "s" : ""} to 1/1000. ` : ". ") + `Best α here: ${best.toFixed(3)}.`);
+      + `${signed(factors[1])} across and ${signed(factors[0])} along. `
+      + `The slower direction, ${WAYS[i].name}, ${verdict(slowest)}`
+      + (steps < Infinity ? `: ${steps} step${steps > 1 ? "s" : ""} to 1/1000. ` : ". ")
+      + `Best α here: ${best.toFixed(3)}.`);
   });
 }
 

@@ -37,7 +37,7 @@ function render(context) {
   const map = new Plot(fig, { label: "Error factor per step over learning rate times curvature and beta",
     height: (w) => 0.4 * w + 90, x: { domain: [LO, HI], label: "α × curvature", ticks: [-3, -2, -1, 0, 1],
       format: (v) => shortNumber(+(10 ** v).toPrecision(1)) },
-    y: { domain: [0, 1], label: "β" } });
+    y: { domain: [-0.03, 1], label: "β", ticks: [0, 0.2, 0.4, 0.6, 0.8, 1] } });
   const shade = surface(map, { width: 200, height: 120 }), [left, right] = beside(fig, 2);
   const plane = new Plot(fig, { parent: left, label: "Path in the valley", height: 220, margin: { right: 14 },
     x: { domain: [-5, 5], label: "w₁, along" }, y: { domain: [-3, 3], label: "w₂, across" } });
@@ -64,19 +64,20 @@ function render(context) {
     shade((x, b) => patience(spectralRadius(10 ** x, b, 1, nesterov)), { key: nesterov, bands: 14 });
     map.band("explodes", XS.map((x) => {                     // below this β (heavy ball) or above it (Nesterov)
       const a = 10 ** x, edge = nesterov ? (2 - a) / (2 * a - 2) : a / 2 - 1;
-      return nesterov ? [x, a <= 4 / 3 ? 1 : clamp(edge, 0, 1), 1] : [x, 0, clamp(edge, 0, 1)];
+      return nesterov ? [x, a <= 4 / 3 ? 1 : clamp(edge, -0.03, 1), 1] : [x, -0.03, clamp(edge, -0.03, 1)];
     }), { color: 1, opacity: 0.3 });
     map.line("stability", BETAS.map((b) => [Math.log10(stabilityLimit(b, nesterov)), b]), { color: 1, width: 2 });
     map.line("critical", borders[nesterov], { color: "--ink", width: 1.5, dash: "5 4" });
     map.text("creeps", LO, 0, "creeps", { dx: 10, dy: -12 });
     map.text("swings", -1.6, nesterov ? 0.93 : 0.9, "swings", { anchor: "middle" });
-    map.text("explodes name", HI, nesterov ? 0.5 : 0.1, "explodes", { anchor: "end", dx: -6 });
+    if (map.w > 480) map.text("explodes name", HI, nesterov ? 0.5 : 0.1, "explodes", { anchor: "end", dx: -6 });
 
     const ends = [[Math.log10(alpha / kappa), beta], [Math.log10(alpha), beta]];
     map.line("bar", ends, { color: "--ink", width: 3 });
     map.dots("flat end", [ends[0]], { color: 0, radius: 7 });
-    map.text("flat name", ...ends[0], "along", { color: 0, bold: true, anchor: "middle", dy: beta > 0.12 ? 24 : -14 });
-    map.text("steep name", ...ends[1], "across", { color: 1, bold: true, anchor: "middle", dy: beta > 0.12 ? 28 : -18 });
+    const name = { bold: true, anchor: "middle" }, under = beta > 0.12;
+    map.text("flat name", ...ends[0], "along", { ...name, color: 0, dy: under ? 24 : -14 });
+    map.text("steep name", ...ends[1], "across", { ...name, color: 1, dy: under ? 28 : -18 });
     place();
 
     const whole = momentumQuadratic(curvatures, START, alpha, beta, PATIENCE, nesterov);
@@ -85,9 +86,9 @@ function render(context) {
     plane.line("path", seen, { color: 2, width: 2 });
     plane.dots("iterates", seen, { color: 2, radius: 2.5 });
     plane.dots("minimum", [[0, 0]], { color: "--ink", radius: 4 });
-    ["along", "across"].forEach((name, i) => {
-      const seenErrors = path.map((p, k) => [k, Math.abs(p[i])]).filter(([, v]) => v > 2e-4 && v < 1e6);
-      errors.line(name, seenErrors, { color: i, name, width: 2 });
+    ["along", "across"].forEach((way, i) => {
+      const distances = path.map((p, k) => [k, Math.abs(p[i])]).filter(([, v]) => v > 2e-4 && v < 1e6);
+      errors.line(way, distances, { color: i, name: way, width: 2 });
     });
 
     const steps = stepsTo(whole, 1e-3), [a, b, best] = bestMomentum(1 / kappa, 1, nesterov);

@@ -12,8 +12,8 @@ const RACE_TITLES = { beale: "Beale's function", rosenbrock: "Rosenbrock's valle
 
 function render(context) {
   const fig = new Figure(context, "Race of six optimizers over a loss surface");
-  const map = new Plot(fig, { label: "", height: (w) => Math.max(230, 0.5 * w), x: { label: "w₁" }, y: { label: "w₂" }, margin: { left: 66 } });
-  const chart = new Plot(fig, { label: "", height: (w) => Math.max(210, 0.36 * w), margin: { right: 118, left: 66 },
+  const map = new Plot(fig, { label: "", height: (w) => Math.max(230, 0.5 * w), x: { label: "w₁" }, y: { label: "w₂" } });
+  const chart = new Plot(fig, { label: "", height: (w) => Math.max(210, 0.36 * w), margin: { right: 128 },
     x: { label: "step" }, y: { label: "loss above the minimum", log: true } });
   const shade = surface(map);
   const limits = () => RACE_SURFACES[fig.get("surface")].limits;
@@ -54,13 +54,14 @@ function render(context) {
     minima.forEach(([x, y], i) => map.text(`minimum ${i}`, x, y, "✕", { anchor: "middle", dy: 5, bold: true }));
     chart.x.domain = [0, fig.get("steps")];
     const start = runs[0].gaps[0];
-    chart.y.domain = [FLOOR, 100 * Math.max(start, 1e-3)];
+    const top = 100 * Math.max(start, 1e-3), bounded = (gap) => (gap < top ? Math.max(gap, FLOOR) : top);   // gone: along the top
+    chart.y.domain = [FLOOR, top];
     runs.forEach(({ title, lr, path, gaps }, i) => {
       const last = Math.min(shown, path.length - 1);
       map.line(`path ${i}`, path.slice(0, last + 1), { color: i, width: 2 });
       if (shown < path.length) map.dots(`head ${i}`, path.slice(last, last + 1), { color: i, radius: 5 });
-      chart.line(`loss ${i}`, gaps.slice(0, last + 1).map((gap, k) => [k, Math.max(gap, FLOOR)]),
-        { color: i, width: 2, name: tuned ? `${title} ${lr}` : title });
+      chart.line(`loss ${i}`, gaps.slice(0, last + 1).map((gap, k) => [k, bounded(gap)]),
+        { color: i, width: 2, name: Number.isNaN(gaps[last]) ? `${title} gone` : tuned ? `${title} ${lr}` : title });
     });
     place();
     const words = (gap) => (Number.isNaN(gap) ? "gone" : gap < FLOOR ? "under 1e-12" : gap < 0.01 ? gap.toExponential(0) : gap.toPrecision(1));
