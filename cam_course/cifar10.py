@@ -90,15 +90,16 @@ CIFAR10 = Catalog(
     class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 )
 
-# %% ../nbs/08_cifar10.ipynb #c517f844
+# %% ../nbs/08_cifar10.ipynb #b0e341b6
 def read_batch(
     blob: bytes,  # one pickled batch, as in `data_batch_1`; its hash has been checked
     where: str,  # the file's name, for messages
 ) -> tuple[np.ndarray, np.ndarray]:  # (n, 3, 32, 32) uint8 and (n,) int64
-    "Images and labels of one batch. Raises `DataError` for a pickle that asks for more than arrays, or holds other things."
+    "Images and labels of one batch. Raises `DataError` for a pickle that asks for more than arrays, or holds less."
     batch = safe_unpickle(blob, where)
     x, y = batch.get("data"), batch.get("labels")
-    if not (isinstance(y, list) and all(type(k) is int for k in y) and isinstance(x, np.ndarray) and x.shape == (len(y), 3072)):
+    labels = isinstance(y, list) and all(type(k) is int for k in y)
+    if not (labels and isinstance(x, np.ndarray) and x.shape == (len(y), 3072)):
         raise DataError(f"{where} is not a batch of CIFAR-10: it lacks 'labels', or 'data' with 3,072 bytes for each")
     return x.reshape(-1, 3, 32, 32), np.array(y, dtype=np.int64)
 
@@ -107,7 +108,7 @@ def _join(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, n
     x, y = zip(*parts, strict=True)
     return np.concatenate(x), np.concatenate(y)
 
-# %% ../nbs/08_cifar10.ipynb #4abea5ad
+# %% ../nbs/08_cifar10.ipynb #7da560ed
 def read_archive(
     path: str | os.PathLike,  # cifar-10-python.tar.gz
     split: str,  # "train" or "test"
@@ -130,19 +131,20 @@ def read_batches(
         path = Path(folder) / name
         blob = path.read_bytes()
         if (found := file_hash(io.BytesIO(blob), "md5")) != md5:
-            raise DataError(f"{path} is damaged or was changed (md5 {found}, not {md5}); it was not opened. {_GET_ANOTHER}")
+            differs = f"{path} is damaged or was changed (md5 {found}, not {md5}); it was not opened."
+            raise DataError(f"{differs} {_GET_ANOTHER}")
         parts.append(read_batch(blob, str(path)))
     return _join(parts)
 
 
 _GET_ANOTHER = "Delete it and load again, or name a good copy with root=."
 
-# %% ../nbs/08_cifar10.ipynb #a79402b0
+# %% ../nbs/08_cifar10.ipynb #60cc1bc2
 def read_parquet(
     path: str | os.PathLike,  # a table with the columns img {bytes, path} and label
     rows: int,  # how many it must have
 ) -> tuple[list[bytes | None], np.ndarray]:  # the images' files as bytes, and labels (rows,) int64
-    "Encoded images and labels of a table in the hub's layout. Raises `DataError` if it can't be read or holds other things."
+    "Encoded images and labels of a table in the hub's layout. Raises `DataError` if it can't be read or is another."
     import pyarrow.parquet as pq
 
     try:
@@ -153,9 +155,9 @@ def read_parquet(
         images = table["img"].combine_chunks().field("bytes").to_pylist()
         labels = table["label"].to_numpy().astype(np.int64, casting="safe")
     except Exception as error:  # arrow raises many kinds for a damaged file
-        size = Path(path).stat().st_size
+        size, reason = Path(path).stat().st_size, str(error).strip() or type(error).__name__
         raise DataError(
-            f"{path} ({size:,} bytes) can't be read as CIFAR-10's parquet: {str(error).strip() or type(error).__name__}. "
+            f"{path} ({size:,} bytes) can't be read as CIFAR-10's parquet: {reason}. "
             f"Probably a transfer was cut. {_GET_ANOTHER}"
         ) from error
     return images, labels
@@ -196,7 +198,7 @@ def channel_stats(
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
-# %% ../nbs/08_cifar10.ipynb #69d4d3bb
+# %% ../nbs/08_cifar10.ipynb #5914bd51
 _SAME, _COPY = 1e-4, 0.01  # largest difference of mean or std: of the same pixels, and of a re-encoded copy
 
 
@@ -219,7 +221,7 @@ def check_content(
         names, k = catalog.class_names, int(off[0])
         raise DataError(f"{where}: {counts[k]:,} images of class {k} ({names[k]}), not {rows // classes:,}")
     measured = np.array(channel_stats(x))
-    distance = {n: np.abs(measured - np.array(known)).max() for (n, s), known in catalog.stats.items() if s == split}
+    distance = {n: np.abs(measured - known).max() for (n, s), known in catalog.stats.items() if s == split}
     if name is None:
         nearest = min(distance, key=distance.__getitem__)
         name = nearest if distance[nearest] <= _SAME else "cifar10-copy"
@@ -309,9 +311,9 @@ def read_found(
 def _key(digest: str, split: str) -> str:
     return f"cifar10-{split}-{digest[:16]}-v{_VERSION}"
 
-# %% ../nbs/08_cifar10.ipynb #a3e94664
+# %% ../nbs/08_cifar10.ipynb #6f752488
 def _remotes(source: str, split: str, catalog: Catalog) -> list[Remote]:
-    "Where to download from, in order; another host may stand in `CAM_COURSE_HUB` (or `HF_ENDPOINT`), `..._MIRROR`, `..._TORONTO`."
+    "Where to download from. `CAM_COURSE_HUB` (or `HF_ENDPOINT`), `..._MIRROR`, `..._TORONTO` may name other hosts."
     chosen = []
     for remote in (catalog.parquet[split], *catalog.archives):
         host = os.environ.get(f"CAM_COURSE_{remote.name.upper()}")
@@ -323,13 +325,13 @@ def _remotes(source: str, split: str, catalog: Catalog) -> list[Remote]:
 
 
 _REMEDY = (
-    "Put cifar-10-python.tar.gz, torchvision's folder cifar-10-batches-py, or the hub's two parquet files into a folder "
-    "and name it with root= or the variable CAM_COURSE_DATA; or take the data set 'shapes', which needs no files."
+    "Put cifar-10-python.tar.gz, torchvision's folder cifar-10-batches-py, or the hub's two parquet files "
+    "into a folder, named by root= or the variable CAM_COURSE_DATA; or take the data set 'shapes', which needs none."
 )
 
 
 def cifar10_arrays(
-    root: str | os.PathLike | None = None,  # a folder that holds CIFAR-10; None: `CAM_COURSE_DATA`, then as `source` says
+    root: str | os.PathLike | None = None,  # a folder that holds it; None: `CAM_COURSE_DATA`, then as `source` says
     source: str = "auto",  # "folder", "cache", "hub", "mirror", "toronto", or "auto": all of them in this order
     split: str = "train",  # or "test"
     say: Callable[[str], object] = print,  # told what is done
@@ -356,7 +358,7 @@ def cifar10_arrays(
             tried.append(str(error))
     raise DataError("\n".join([f"CIFAR-10 ({split}) could not be had.", *(tried or ["No cache has it."]), _REMEDY]))
 
-# %% ../nbs/08_cifar10.ipynb #ad5fa43b
+# %% ../nbs/08_cifar10.ipynb #9d422aca
 def _from_folder(folder: str | os.PathLike, named_by: str, split: str, say: Callable, catalog: Catalog) -> tuple:
     if not Path(folder).expanduser().exists():
         raise FileNotFoundError(f"{named_by} names {str(folder)!r}, which does not exist")
@@ -387,12 +389,11 @@ def _from_net(remotes: Sequence[Remote], split: str, say: Callable, catalog: Cat
         cache = writable_cache()
         folder = cache / "downloads" if cache else Path(passing)
         path, remote = download_first(remotes, folder, say, **options)
-        kind = "parquet" if path.suffix == ".parquet" else "archive"
-        return _told(Found(kind, path, remote.name), split, say, catalog)
+        return _told(find_in(path, split, remote.name), split, say, catalog)
 
 
 def _told(found: Found, split: str, say: Callable, catalog: Catalog) -> tuple:
     x, y, name = read_found(found, split, catalog)
-    known = {"cifar10": "the originals", "cifar10-jpeg": "the JPEG copy: say so with every result"}
-    say(f"CIFAR-10 {split}: {found.kind} from {found.place}, {known.get(name, name)}")
+    known = {"cifar10": "the originals", "cifar10-jpeg": "the JPEG copy: say so with every result"}.get(name, name)
+    say(f"CIFAR-10 {split}: {found.kind} from {found.place}, {known}")
     return x, y, name

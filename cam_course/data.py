@@ -4,9 +4,9 @@
 __all__ = ['CIFAR_MEAN', 'CIFAR_STD', 'SHAPES_MEAN', 'SHAPES_STD', 'ImageData', 'load_cifar10', 'shapes', 'from_dataset',
            'from_folder', 'load_data']
 
-# %% ../nbs/10_data.ipynb #12a12239
+# %% ../nbs/10_data.ipynb #922b6d53
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from .shapes import draw_shapes
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-# %% ../nbs/10_data.ipynb #5305135c
+# %% ../nbs/10_data.ipynb #f0ebeb64
 @dataclass(eq=False, repr=False)
 class ImageData:
     "Images and labels in memory, on one device. Raises `ValueError` if the parts do not fit each other."
@@ -54,7 +54,8 @@ class ImageData:
     def __repr__(self) -> str:
         size = "x".join(map(str, self.x.shape[1:]))
         masks = "" if self.masks is None else f", {self.masks.shape[1]} mask(s) each"
-        return f"ImageData({self.name}: {len(self):,} images {size}, {self.num_classes} classes{masks}, on {self.x.device})"
+        what = f"{len(self):,} images {size}, {self.num_classes} classes{masks}"
+        return f"ImageData({self.name}: {what}, on {self.x.device})"
 
     @property
     def num_classes(self) -> int:
@@ -81,7 +82,7 @@ class ImageData:
         return self._each(lambda t: t[index])
 
     def _each(self, change: Any) -> "ImageData":
-        rows = lambda v: isinstance(v, Tensor) and v.ndim > 0 and len(v) == len(self)  # noqa: E731
+        rows = lambda v: isinstance(v, Tensor) and v.ndim > 0 and len(v) == len(self)
         extra = {k: change(v) if rows(v) else v for k, v in self.extra.items()}
         masks = None if self.masks is None else change(self.masks)
         return replace(self, x=change(self.x), y=change(self.y), masks=masks, extra=extra)
@@ -132,7 +133,7 @@ def _stratified(y: Tensor, held_out: int | float, seed: int) -> Tensor:  # (N,) 
     first = torch.cat([torch.arange(n) < t for n, t in zip(count.tolist(), take.tolist(), strict=True)])
     return torch.zeros(len(y), dtype=torch.bool).index_fill_(0, by_class[first], True)
 
-# %% ../nbs/10_data.ipynb #d4dfe1fa
+# %% ../nbs/10_data.ipynb #5f2627ff
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 SHAPES_MEAN, SHAPES_STD = (0.5, 0.5, 0.5), (0.165, 0.165, 0.165)
 
@@ -146,9 +147,9 @@ def load_cifar10(
 ) -> ImageData:  # name "cifar10"; "cifar10-jpeg" or "cifar10-copy" for re-encoded images
     """Load one split of CIFAR-10 [@krizhevsky2009]: 32x32 RGB, ten classes, decoded once and then memory-mapped.
 
-    A folder given as `root` or in `CAM_COURSE_DATA` must hold it. Without one: caches, then downloads, each checked by its hash
-    before it is opened. Raises `FileNotFoundError` for a folder without it, `DataError` for damaged files or if no source
-    has it; the message lists what was tried and what to do.
+    A folder given as `root` or in `CAM_COURSE_DATA` must hold it. Without one: caches, then downloads, each checked by
+    its hash before it is opened. Raises `FileNotFoundError` for a folder without it, `DataError` for damaged files or
+    if no source has it; the message lists what was tried and what to do.
     """
     say = print if verbose else (lambda _: None)
     x, y, name = cifar10_arrays(root, source, split, say, catalog, progress=verbose)
@@ -166,9 +167,9 @@ def shapes(
     drawn = draw_shapes(n, seed, size, **options)
     return ImageData(drawn.x, drawn.y, drawn.class_names, "shapes", SHAPES_MEAN, SHAPES_STD, drawn.masks, drawn.extra)
 
-# %% ../nbs/10_data.ipynb #9a452144
+# %% ../nbs/10_data.ipynb #b00ad674
 def _plain(image: "Picture") -> "Picture":
-    "A PIL image of any kind as mode L or RGB: upright, transparency on white, 16 bits to 8. Raises `ValueError` for floats."
+    "A PIL image of any kind as mode L or RGB: upright, transparency on white, 16 bits to 8. No floats: `ValueError`."
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
@@ -222,7 +223,7 @@ def _to_pil(image: Any) -> "Picture":
         raise ValueError(f"an array of {image.dtype}: give uint8, or floats in [0, 1]")
     return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
 
-# %% ../nbs/10_data.ipynb #5450e301
+# %% ../nbs/10_data.ipynb #cc664c48
 def from_dataset(
     dataset: Any,  # gives (image, label) by index, or one after the other; labels are whole numbers
     class_names: Sequence[str] | None = None,  # None: the data set's own `classes`, else "0", "1", ...
@@ -230,11 +231,10 @@ def from_dataset(
     channels: int | None = None,  # 1 or 3; None: as the first image
     name: str | None = None,  # None: the name of the data set's class
 ) -> ImageData:
-    "Put a data set of PIL images, tensors or arrays into memory. Raises `ValueError` naming the first image that does not fit."
-    pairs = (dataset[i] for i in range(len(dataset))) if hasattr(dataset, "__len__") else iter(dataset)
+    "Put a data set of PIL images, tensors or arrays into memory. Raises `ValueError` naming an item that can't be."
     _check_form(size, channels)
     images, labels = [], []
-    for i, pair in enumerate(pairs):
+    for i, pair in enumerate(_pairs(dataset)):
         try:
             image, label = pair
             images.append(_fit(_to_pil(image), size, channels))
@@ -248,6 +248,21 @@ def from_dataset(
     names = class_names if class_names is not None else getattr(dataset, "classes", None) or range(max(labels) + 1)
     y = torch.tensor(labels, dtype=torch.int64)
     return ImageData(torch.from_numpy(np.stack(images)), y, tuple(map(str, names)), name or type(dataset).__name__)
+
+
+def _pairs(dataset: Any) -> Iterator[Any]:
+    "The items of a data set with length and index, or of anything that can be gone through."
+    if not hasattr(dataset, "__len__"):
+        if not hasattr(dataset, "__iter__"):
+            raise ValueError(f"not a data set: {dataset!r} can be neither indexed nor gone through")
+        yield from dataset
+        return
+    for i in range(len(dataset)):
+        try:
+            pair = dataset[i]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"item {i} of the data set can't be had by its number: {error!r}") from error
+        yield pair
 
 
 _SAY_FORM = "give size= (px) and channels= (1 or 3)"
@@ -267,7 +282,7 @@ def _label(label: Any) -> int:
         raise ValueError(f"its label is {label!r}: give a whole number")
     return int(label)
 
-# %% ../nbs/10_data.ipynb #eab34c46
+# %% ../nbs/10_data.ipynb #3d6faecc
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
 
@@ -280,7 +295,7 @@ def from_folder(
 ) -> ImageData:
     """Read a folder of images into memory, files in sorted order, hidden ones left out.
 
-    Raises `FileNotFoundError` for a folder without class folders or images, `DataError` naming an image that can't be read.
+    Raises `FileNotFoundError` for a folder without classes or images, `DataError` naming a file that can't be read.
     """
     from PIL import Image
     from tqdm.auto import tqdm
@@ -320,7 +335,7 @@ def _image_files(folder: Path) -> list[Path]:
     files = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in _SUFFIXES and p.is_file())
     return [p for p in files if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
 
-# %% ../nbs/10_data.ipynb #c36cb251
+# %% ../nbs/10_data.ipynb #9ed08b03
 def load_data(
     dataset: str | os.PathLike,  # "cifar10", "shapes", or a folder: with train/ and test/, or with CIFAR-10's files
     root: str | os.PathLike | None = None,  # cifar10: the folder that holds it
@@ -343,14 +358,15 @@ def load_data(
         is_cifar10 = find_in(folder, "train") is not None
         parts = _cifar10_parts(folder, "folder", size, verbose) if is_cifar10 else _folder_parts(folder, size)
     else:
-        raise ValueError(f"unknown data set {str(dataset)!r}: choose 'cifar10', 'shapes', or a folder with train/ and test/")
-    return tuple(d if n is None else _some(d, n, seed, w) for d, n, w in zip(parts, (n_train, n_test), _PARTS, strict=True))
+        known = "'cifar10', 'shapes', or a folder with train/ and test/"
+        raise ValueError(f"unknown data set {str(dataset)!r}: choose {known}")
+    train, test = parts
+    return _some(train, n_train, seed, "n_train"), _some(test, n_test, seed, "n_test")
 
 
-_PARTS = ("n_train", "n_test")
-
-
-def _some(data: ImageData, n: int, seed: int, name: str) -> ImageData:
+def _some(data: ImageData, n: int | None, seed: int, name: str) -> ImageData:
+    if n is None:
+        return data
     check_number(name, n, 1, len(data), integer=True)
     return data if n == len(data) else data.split(n, seed)[1]
 
@@ -364,7 +380,7 @@ def _cifar10_parts(root: str | os.PathLike | None, source: str, size: int | None
 def _folder_parts(folder: Path, size: int | None) -> tuple[ImageData, ImageData]:
     held = [folder / name for name in ("test", "val", "valid", "validation") if (folder / name).is_dir()]
     if not (folder / "train").is_dir() or not held:
-        raise FileNotFoundError(f"{str(folder)!r} needs the folders train/ and test/ (or val/), with a folder for each class")
+        raise FileNotFoundError(f"{str(folder)!r} needs train/ and test/ (or val/), a folder for each class in each")
     train = from_folder(folder / "train", size, name=folder.resolve().name)
     test = from_folder(held[0], size or train.image_size, class_names=train.class_names, name=train.name)
     return train, replace(test, mean=train.mean, std=train.std)

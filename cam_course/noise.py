@@ -4,7 +4,7 @@
 __all__ = ['WELL', 'perturb_gradients', 'noise_std', 'PerturbedSGD', 'noisy_descent', 'hash_normal', 'NoiseEscape',
            'AddGaussianNoise']
 
-# %% ../nbs/06_plateaus.ipynb #c5907915
+# %% ../nbs/06_plateaus.ipynb #dc52ef88
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import field
@@ -18,7 +18,7 @@ from torch import Tensor
 from .core import check_choice, check_number, keyed_generator
 from .figures import PALETTE, Interactive
 from .optimizers import SGD, BaseOptimizer, Group
-from .surfaces import SURFACES, Surface, descend
+from .surfaces import SURFACES, Surface
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,15 +57,16 @@ def noise_std(
     "The published decay, variance = eta / (1 + t)^gamma (Neelakantan et al. 2015, equation 1)."
     return np.sqrt(eta / (1 + np.asarray(t, dtype=np.float64)) ** gamma)
 
-# %% ../nbs/06_plateaus.ipynb #fda33ac8
+# %% ../nbs/06_plateaus.ipynb #d3e199e9
 class PerturbedSGD(SGD):
     """SGD with decaying Gaussian noise on the gradient: w <- w - lr (g + N(0, eta / (1 + t)^gamma)), t from 0.
 
-    The noise of a step depends on (seed, t, place of the tensor) alone, so a run resumed from its state_dict goes on exactly.
+    The noise of a step depends on (seed, t, place of the tensor) alone: a run resumed from a state_dict is the same.
     """
 
     def __init__(
-        self, params: Iterable, lr: float = 1e-3, eta: float = 0.01, gamma: float = 0.55, seed: int = 0, weight_decay: float = 0
+        self, params: Iterable, lr: float = 1e-3, eta: float = 0.01, gamma: float = 0.55, seed: int = 0,
+        weight_decay: float = 0,
     ):
         check_number("eta", eta, 0)
         check_number("gamma", gamma, 0)
@@ -131,8 +132,8 @@ def hash_normal(
     r, turn = (-2 * ((high + 0.5) * 2.0**-32).log()).sqrt(), low * (2.0**-32 * 2 * math.pi)
     return torch.cat([r * turn.cos(), r * turn.sin()], 1)[:, :size]
 
-# %% ../nbs/06_plateaus.ipynb #8b415846
-_ESCAPES = {"saddle": (SURFACES["saddle"], -0.2), "well": (WELL, -0.5)}  # surface, loss below which a walker has escaped
+# %% ../nbs/06_plateaus.ipynb #9c4271bc
+_ESCAPES = {"saddle": (SURFACES["saddle"], -0.2), "well": (WELL, -0.5)}  # and the loss below which a walker has escaped
 _WALKERS = 12
 
 
@@ -157,8 +158,8 @@ class NoiseEscape(Interactive):
         noise = hash_normal(torch.arange(_WALKERS), 2 * self.steps, torch.float64).view(_WALKERS, self.steps, 2)
         noise = np.concatenate([np.zeros((self.steps, 1, 2)), noise.transpose(0, 1).numpy()], 1)
         t = np.arange(self.steps)
-        std = {"none": np.full(self.steps, self.std), "power": noise_std(t, self.std**2), "exponential": self.std * 0.99**t}
-        return noisy_descent(_ESCAPES[self.surface][0], self.start, self.lr, noise, std[self.decay])
+        std = {"none": self.std, "power": noise_std(t, self.std**2), "exponential": self.std * 0.99**t}[self.decay]
+        return noisy_descent(_ESCAPES[self.surface][0], self.start, self.lr, noise, std)
 
     def escaped(self) -> int:
         "How many of the noisy walkers have been in a valley, or in the well, by the last step."
@@ -166,13 +167,15 @@ class NoiseEscape(Interactive):
         return int((surface(self.paths())[:, 1:] < below).any(0).sum())
 
     def alt(self) -> str:
-        return (f"{_WALKERS} walkers with gradient noise {self.std:g} (decay: {self.decay}) from ({self.start[0]:.2f}, {self.start[1]:.2f}) "
-                f"{'at a saddle' if self.surface == 'saddle' else 'on a plateau'}, rate {self.lr:g}: {self.escaped()} escape within {self.steps} steps.")
+        where = "at a saddle" if self.surface == "saddle" else "on a plateau"
+        x, y = self.start
+        return (f"{_WALKERS} walkers with gradient noise {self.std:g} (decay: {self.decay}) {where}, "
+                f"from ({x:.2f}, {y:.2f}), rate {self.lr:g}: {self.escaped()} escape in {self.steps} steps.")
 
     def still(self) -> "Figure":
         return _draw_escape(self)
 
-# %% ../nbs/06_plateaus.ipynb #3de25640
+# %% ../nbs/06_plateaus.ipynb #694a9c08
 def _draw_escape(figure: NoiseEscape) -> "Figure":
     "Paths on the surface, and loss against the step."
     import matplotlib.pyplot as plt
@@ -190,11 +193,11 @@ def _draw_escape(figure: NoiseEscape) -> "Figure":
     left.set(xlim=(x0, x1), ylim=(y0, y1), xlabel="w₁", ylabel="w₂")
     left.grid(False)
     right.set(xlabel="step", ylabel="loss", ylim=(-0.27, 0.12) if figure.surface == "saddle" else (-1.05, 0.08))
-    fig.suptitle(f"Noise {figure.std:g}: {figure.escaped()} of {_WALKERS} walkers escape within {figure.steps} steps (blue: without noise)",
-                 x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    title = f"Noise {figure.std:g}: {figure.escaped()} of {_WALKERS} escape in {figure.steps} steps (blue: no noise)"
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     return fig
 
-# %% ../nbs/06_plateaus.ipynb #3f4e437c
+# %% ../nbs/06_plateaus.ipynb #1da20a9a
 class AddGaussianNoise:
     """Add N(mean, std²) to every value of a batch of images; an image's noise follows from its own seed alone.
 
@@ -216,11 +219,12 @@ class AddGaussianNoise:
     def apply(self, x: Tensor, seed: Tensor) -> Tensor:
         "A noisy copy of x (N, ...), of its dtype; `seed` is int64 (N,)."
         if x.dtype != torch.uint8 and not x.is_floating_point():
-            raise ValueError(f"images must be uint8 or float, got {x.dtype}: convert with x.to(torch.uint8) or x.float()")
+            raise ValueError(f"images must be uint8 or float, got {x.dtype}: use x.to(torch.uint8) or x.float()")
         if len(seed) != len(x):
-            raise ValueError(f"{len(seed)} seeds for {len(x)} images: draw(len(x)) anew, or index the seeds as the images")
+            raise ValueError(f"{len(seed)} seeds for {len(x)} images: draw(len(x)), or index the seeds as the images")
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        noise = hash_normal(seed.to(x.device, non_blocking=True), x[:1].numel(), dtype).view(x.shape) * self.std + self.mean
+        noise = hash_normal(seed.to(x.device, non_blocking=True), math.prod(x.shape[1:]), dtype).view(x.shape)
+        noise = noise.mul_(self.std).add_(self.mean)
         if x.dtype == torch.uint8:
             return (x + noise * 255).round_().clamp_(0, 255).to(torch.uint8)
         return (x + noise).to(x.dtype)

@@ -5,9 +5,10 @@ __all__ = ['State', 'Group', 'MakeOptimizer', 'OPTIMIZERS', 'RATES', 'RACERS', '
            'first_difference', 'Momentum', 'Nesterov', 'Adagrad', 'RMSProp', 'Adadelta', 'Adam', 'AdamW',
            'make_optimizer', 'state_bytes', 'trajectory', 'loss_gap', 'race_score', 'tuned_rate', 'OptimizerRace']
 
-# %% ../nbs/05_optimizers.ipynb #0783fa0b
+# %% ../nbs/05_optimizers.ipynb #bfd57c9e
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field
+from functools import partial
 from inspect import signature
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,9 +108,9 @@ def _set_gradients(params: list[Tensor], noise: list[Tensor], step: int) -> None
         w.kept = getattr(w, "kept", torch.zeros_like(w)).copy_(scale * (w.detach() + n))
         w.grad = None if w.ndim == 0 and step % 3 == 0 else w.kept
 
-# %% ../nbs/05_optimizers.ipynb #683a9da5
+# %% ../nbs/05_optimizers.ipynb #7979f9cb
 def first_difference(
-    make_a: MakeOptimizer,      # list of tensors -> optimizer: `lambda p: Adam(p, lr=.01)`
+    make_a: MakeOptimizer,      # list of tensors -> optimizer: `partial(Adam, lr=.01)`
     make_b: MakeOptimizer,      # the other one
     steps: int = 100,
     tol: float = 1e-12,         # largest difference of a weight that counts as rounding
@@ -195,12 +196,12 @@ class Adagrad(SGD):
         s = state["sum"].addcmul_(g, g)
         return g / (s.sqrt() + group["eps"]) / (1 + (_count(state) - 1) * group["lr_decay"])
 
-# %% ../nbs/05_optimizers.ipynb #d6d47c31
+# %% ../nbs/05_optimizers.ipynb #36a53239
 class RMSProp(SGD):
     """Adagrad that forgets (Hinton 2012): v <- alpha v + (1-alpha) g²; w <- w - lr * g / (sqrt(v) + eps).
 
-    `centered` subtracts the square of the mean gradient from v, which makes it a variance; `momentum` runs a heavy ball on
-    the quotient. Equals torch.optim.RMSprop.
+    `centered` subtracts the square of the mean gradient from v, which makes it a variance; `momentum` runs a heavy ball
+    on the quotient. Equals torch.optim.RMSprop.
     """
 
     def __init__(
@@ -325,7 +326,7 @@ def trajectory(
         path[k] = np.where(gone[..., None], np.nan, here)
     return path
 
-# %% ../nbs/05_optimizers.ipynb #95cce972
+# %% ../nbs/05_optimizers.ipynb #97c9d376
 RATES = tuple(float(f"{m}e{k}") for k in range(-4, 2) for m in (1, 2, 5))  # 0.0001, 0.0002, 0.0005, ... 50
 
 
@@ -357,10 +358,10 @@ def tuned_rate(
     rates: Sequence[float] = RATES,
 ) -> float:
     "The rate of the grid with the best mean `race_score`; the first of equal ones."
-    paths = (trajectory(lambda p, lr=lr: make_optimizer(name, p, lr=lr), surface, start, steps) for lr in rates)
+    paths = (trajectory(partial(make_optimizer, name, lr=lr), surface, start, steps) for lr in rates)
     return rates[int(np.argmin([race_score(surface, path).mean() for path in paths]))]
 
-# %% ../nbs/05_optimizers.ipynb #2abc7a03
+# %% ../nbs/05_optimizers.ipynb #d8f735e5
 RACERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
 _RACE_NAMES = ("SGD", "Momentum", "Nesterov", "Adagrad", "RMSProp", "Adam")
 _RACE_SURFACES = ("bowl", "ravine", "tilted ravine", "saddle", "beale", "rosenbrock")
@@ -387,7 +388,7 @@ class OptimizerRace(Interactive):
         surface, out = SURFACES[self.surface], {}
         for name in RACERS:
             lr = tuned_rate(name, surface, self.start, self.steps) if self.tuned else self.lr
-            path = trajectory(lambda p, n=name, lr=lr: make_optimizer(n, p, lr=lr), surface, self.start, self.steps)
+            path = trajectory(partial(make_optimizer, name, lr=lr), surface, self.start, self.steps)
             out[name] = lr, path, loss_gap(surface, path)
         return out
 
@@ -401,7 +402,7 @@ class OptimizerRace(Interactive):
     def still(self) -> "Figure":
         return _draw_race(self)
 
-# %% ../nbs/05_optimizers.ipynb #9235c21f
+# %% ../nbs/05_optimizers.ipynb #12356a04
 def _short(gap: float) -> str:
     return "gone" if np.isnan(gap) else "under 1e-12" if gap < 1e-12 else f"{gap:.1g}"
 
@@ -428,5 +429,6 @@ def _draw_race(race: "OptimizerRace") -> "Figure":
     label_lines(right)
     how = "each at its best rate" if race.tuned else f"all at rate {race.lr:g}"
     best = min(runs, key=lambda label: race_score(surface, runs[label][1]))
-    fig.suptitle(f"{race.surface}, {how}: {best} is best with {_short(runs[best][2][-1])} after {race.steps} steps", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    title = f"{race.surface}, {how}: {best} is best with {_short(runs[best][2][-1])} after {race.steps} steps"
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     return fig

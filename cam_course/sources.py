@@ -107,7 +107,7 @@ def _claim(folder: Path, filename: str) -> Path:
                 break
     return mine
 
-# %% ../nbs/07_sources.ipynb #e79a8921
+# %% ../nbs/07_sources.ipynb #6d8f14c8
 def _receive(remote: Remote, file: BinaryIO, timeout: float, advance: Callable[[int], object]) -> None:
     "One request for the bytes of `remote` from the end of `file` on; they are appended as they arrive."
     import requests
@@ -121,7 +121,8 @@ def _receive(remote: Remote, file: BinaryIO, timeout: float, advance: Callable[[
         continued = have and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         length = answer.headers.get("Content-Length")  # absent in answers of unknown length
         if not misfit and length and int(length) + (have if continued else 0) != remote.size:
-            raise DataError(f"{remote.url} gives a file of {int(length):,} bytes, not {remote.size:,}: a page, or another file")
+            got = f"{int(length):,} bytes, not {remote.size:,}"
+            raise DataError(f"{remote.url} gives a file of {got}: a page, or another file")
         if have and not continued:  # the server starts over: so do we
             file.seek(0)
             file.truncate()
@@ -136,14 +137,15 @@ def _receive(remote: Remote, file: BinaryIO, timeout: float, advance: Callable[[
                 file.truncate(0)
                 raise DataError(f"{remote.url} sends more than the {remote.size:,} bytes of the file wanted")
 
-# %% ../nbs/07_sources.ipynb #bed8eeea
+# %% ../nbs/07_sources.ipynb #acf341da
 def _transfer(remote: Remote, file: BinaryIO, progress: bool, attempts: int, timeout: float) -> None:
     "Fill `file` up to `remote.size`, continuing after cuts; raises requests' errors when it can't be done."
     import requests
     from tqdm.auto import tqdm
 
     have, failures = file.seek(0, os.SEEK_END), 0
-    with tqdm(total=remote.size, initial=have, unit="B", unit_scale=True, desc=remote.name, disable=not progress) as bar:
+    look = {"unit": "B", "unit_scale": True, "desc": remote.name, "disable": not progress}
+    with tqdm(total=remote.size, initial=have, **look) as bar:
         while file.seek(0, os.SEEK_END) < remote.size:
             before = file.tell()
             try:
@@ -160,7 +162,7 @@ def _transfer(remote: Remote, file: BinaryIO, progress: bool, attempts: int, tim
                 raise cut
             time.sleep(min(0.1 * 2**failures, 10) if failures else 0)
 
-# %% ../nbs/07_sources.ipynb #ceb6cc69
+# %% ../nbs/07_sources.ipynb #97f002fa
 def download(
     remote: Remote,  # what to fetch
     folder: str | os.PathLike,  # where it goes, made if missing
@@ -170,8 +172,8 @@ def download(
 ) -> Path:  # the file, whose hash is `remote.sha256`
     """Download a file, continuing where an earlier try was cut; returns at once if it is there.
 
-    Raises `DataError` if the bytes are not those wanted (nothing is kept), `ConnectionError` if they don't come (the part is
-    kept for the next call), and `OSError` with a remedy if the disk is full.
+    Raises `DataError` if the bytes are not those wanted (nothing is kept), `ConnectionError` if they don't come (the
+    part is kept for the next call), and `OSError` with a remedy if the disk is full.
     """
     import requests
 
@@ -188,7 +190,8 @@ def download(
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             remedy = "Free some space, or let CAM_COURSE_CACHE name a folder on another disk."
-            raise OSError(error.errno, f"no room for {remote.size:,} bytes in {folder}: {error.strerror}. {remedy}") from error
+            full = f"no room for {remote.size:,} bytes in {folder}: {error.strerror}. {remedy}"
+            raise OSError(error.errno, full) from error
         raise
 
 # %% ../nbs/07_sources.ipynb #387ae03a
@@ -305,7 +308,7 @@ def safe_unpickle(
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise DataError(f"{where} is not a pickle of arrays: {error}") from error
 
-# %% ../nbs/07_sources.ipynb #09c2bd27
+# %% ../nbs/07_sources.ipynb #b9608a5e
 _MEMBER_LIMIT = 40_000_000  # bytes; the largest batch of CIFAR-10 has 31,035,999
 _ARCHIVE_LIMIT = 64  # members; the archive of CIFAR-10 has 9
 
@@ -315,7 +318,7 @@ def archive_members(
     names: Sequence[str],  # the members wanted, with their folder
     sha256: str,  # of the whole archive
 ) -> dict[str, bytes]:  # the members' contents, in the order of `names`
-    "Read some members of an archive whose hash is right; raises `DataError` for any other, or one with suspicious members."
+    "Read some members of an archive with the right hash; raises `DataError` for another, or for suspicious members."
     found: dict[str, bytes] = {}
     with open(path, "rb") as file:
         if (digest := file_hash(file)) != sha256:

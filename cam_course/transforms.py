@@ -79,7 +79,7 @@ class Transform:
         "Draw and apply."
         return self.apply(x, **self.draw(len(x), tuple(x.shape[-2:]), generator, x.device))
 
-# %% ../nbs/11_transforms.ipynb #17c3b6f1
+# %% ../nbs/11_transforms.ipynb #f50cd38d
 def _fit(transform: Transform, x: Tensor, params: Params) -> Params:
     "The parameters, on the device of x; `ValueError` if images and parameters do not fit the transform."
     if x.ndim != 4:
@@ -87,7 +87,7 @@ def _fit(transform: Transform, x: Tensor, params: Params) -> Params:
     if x.dtype != torch.uint8 and not x.is_floating_point():
         raise ValueError(f"images must be uint8 or float, got {x.dtype}: use x.to(torch.uint8) or x.float()")
     if set(params) != set(transform.drawn):
-        raise ValueError(f"{transform!r} takes the parameters {list(transform.drawn)}, got {sorted(params)}: use draw()")
+        raise ValueError(f"{transform!r} takes parameters {list(transform.drawn)}, got {sorted(params)}: use draw()")
     for name, value in params.items():
         if len(value) != len(x):
             raise ValueError(
@@ -96,7 +96,7 @@ def _fit(transform: Transform, x: Tensor, params: Params) -> Params:
             )
     return {name: value.to(x.device, non_blocking=True) for name, value in params.items()}
 
-# %% ../nbs/11_transforms.ipynb #60ee13d8
+# %% ../nbs/11_transforms.ipynb #3b94da70
 @lru_cache(maxsize=256)
 def _count(stop: int, step: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     "0, step, 2*step, ... below stop; made once, never changed."
@@ -107,14 +107,14 @@ def _count(stop: int, step: int, dtype: torch.dtype, device: torch.device) -> Te
 class _Origin:
     """Where each output pixel of a batch comes from, as a place in the flattened batch (of its first channel).
 
-    At first (n, i, j) is at start[n] + line*(top[n] + i) + left[n] + sign[n]*j; `full` writes that out. The images lie
-    in frames with a border of `framed` px. Places from `end` on stand for fills.
+    At first (n, i, j) is at start[n] + line*(top[n] + i) + left[n] + j, or - j where mirrored[n]; `full` writes that
+    out. The images lie in frames with a border of `framed` px. Places from `end` on stand for fills.
     """
 
     def __init__(self, x: Tensor):
         (self.n, self.channels, *size), self.device = x.shape, x.device
         self.size: tuple[int, int] = tuple(size)  # of the output so far
-        self.top, self.left, self.sign, self.whole = 0, 0, 1, True  # whole: nothing is cut off yet
+        self.top, self.left, self.mirrored, self.whole = 0, 0, None, True  # whole: nothing is cut off yet
         self.framed, self.frame_fill, self.places, self.fills = 0, 0, None, []
         self._lay(*size)
 
@@ -124,19 +124,25 @@ class _Origin:
         self.dtype, self.outside = (torch.int32, 2**30) if self.end < 2**29 else (torch.int64, 2**60)
         self.start = _count(self.end, self.channels * height * width, self.dtype, self.device)
 
+    @property
+    def sign(self) -> Tensor | int:
+        "1, or -1 where the image is mirrored."
+        return 1 if self.mirrored is None else 1 - 2 * self.mirrored.to(self.dtype)
+
     def corner(self) -> Tensor:
         "The places (n,) of the output pixels (n, 0, 0)."
-        place = self.top * self.line + self.left
-        return self.start + (place.to(self.dtype) if isinstance(place, Tensor) else place)
+        if isinstance(self.top, Tensor):
+            return self.start + torch.add(self.left, self.top, alpha=self.line).to(self.dtype)
+        return self.start + self.left
 
     def full(self) -> Tensor:
         "The places (n, H, W), written out; from here on they are what counts."
         if self.places is None:
             (h, w), options = self.size, (self.dtype, self.device)
-            cols = _count(w, 1, *options)[None]
-            cols = cols * self.sign[:, None].to(self.dtype) if isinstance(self.sign, Tensor) else cols
             rows = self.corner()[:, None] + _count(h * self.line, self.line, *options)
-            self.places = rows[:, :, None] + cols[:, None, :]
+            cols = _count(w, 1, *options)[None]
+            cols = cols if self.mirrored is None else cols * self.sign[:, None]
+            self.places = (rows[:, :, None] + cols[:, None, :]).to(self.dtype)
         return self.places
 
     def place(self, fill: Fill, new: bool = False) -> int:
@@ -160,7 +166,10 @@ class _Origin:
     def window(self, top: Tensor, left: Tensor, size: int) -> None:
         "Keep `size` x `size` px from the given corners, int64 (n,)."
         if self.places is None:
-            self.top, self.left, self.whole = self.top + top, self.left + self.sign * left, False
+            left = left if self.mirrored is None else left * self.sign
+            first = self.whole and self.mirrored is None
+            self.top, self.left = (top, left) if first else (self.top + top, self.left + left)
+            self.whole = False
         else:
             line = _count(size, 1, torch.int64, self.device)
             self.look_up(((top[:, None] + line) * self.size[1])[:, :, None] + (left[:, None] + line)[:, None, :])
@@ -168,11 +177,13 @@ class _Origin:
 
     def mirror(self, flip: Tensor) -> None:
         "Mirror left and right where `flip`, bool (n,)."
-        if self.places is None:
-            self.left = self.left + self.sign * (self.size[1] - 1) * flip
-            self.sign = self.sign * (1 - 2 * flip.long())
-        else:
+        if self.places is not None:
             self.places = torch.where(flip[:, None, None], self.places.flip(2), self.places)
+        elif self.mirrored is None:
+            self.left, self.mirrored = self.left + flip * (self.size[1] - 1), flip
+        else:
+            self.left = self.left + flip * self.sign * (self.size[1] - 1)
+            self.mirrored = self.mirrored ^ flip
 
     def look_up(self, pixel: Tensor, outside: int = 0) -> None:
         "Let output pixel (n, i, j) be the present one number pixel[n, i, j], row by row, or that at place `outside`."
@@ -182,7 +193,7 @@ class _Origin:
         flat = F.pad(places.reshape(-1), (0, 1), value=outside)
         self.places = flat.index_select(0, pixel.clamp_(max=self.n * pixels).view(-1)).view(pixel.shape)
 
-# %% ../nbs/11_transforms.ipynb #50abf15c
+# %% ../nbs/11_transforms.ipynb #64820f42
 class Move(Transform):
     "A transform whose every output pixel is an input pixel or the fill. `Compose` does a chain of them at once."
 
@@ -211,8 +222,8 @@ def _gather(x: Tensor, moves: Sequence[tuple[Move, Params]]) -> Tensor:
     if border:
         frames[:n] = _color(origin.frame_fill, x)
     frames[:n, :, border : border + h, border : border + w] = x
-    for k, fill in enumerate(origin.fills):
-        frames[n].view(c, -1)[:, k] = _color(fill, x).view(-1)
+    if origin.fills:
+        frames[n].view(c, -1, 1)[:, : len(origin.fills)] = torch.cat([_color(fill, x) for fill in origin.fills], 1)
     places, flat = origin.full().view(-1), frames.view(-1)
     plane = frames[0, 0].numel()
     return torch.stack([flat[k * plane :].index_select(0, places).view(n, *origin.size) for k in range(c)], 1)
@@ -348,7 +359,7 @@ def _bilinear(x: Tensor, angle: Tensor, fill: float | tuple[float, ...]) -> Tens
     out = torch.lerp(torch.lerp(a, b, right), torch.lerp(d, e, right), down)
     return (out.round_() if x.dtype == torch.uint8 else out).to(x.dtype)
 
-# %% ../nbs/11_transforms.ipynb #e77a35d1
+# %% ../nbs/11_transforms.ipynb #67b5d99e
 class RandomRotation(Move):
     "Turn about the middle by a random angle, uniform over -degrees...degrees or (low, high), in steps of about 0.05°."
 
@@ -380,12 +391,13 @@ class RandomRotation(Move):
 
     def _move(self, origin: _Origin, step: Tensor) -> None:
         first = origin.places is None  # if not, the present map is looked up as if it were an image
-        line, sign = (origin.line, origin.sign) if first else (origin.size[1], 1)
+        line = origin.line if first else origin.size[1]
         if (self.steps + 1) * math.prod(origin.size) <= 2**22:
-            mirrored = sign < 0 if isinstance(sign, Tensor) else 0
-            table = (self.low, self.pace, self.steps, origin.size, line, origin.outside, origin.device)
-            pixel = _turned_by_step(*table).index_select(0, step + mirrored * (self.steps + 1))
+            table = _turned_by_step(self.low, self.pace, self.steps, origin.size, line, origin.outside, origin.device)
+            mirrored = first and origin.mirrored is not None
+            pixel = table.index_select(0, torch.add(step, origin.mirrored, alpha=self.steps + 1) if mirrored else step)
         else:
+            sign = origin.sign if first else 1
             pixel = _turned(self.angle(step), origin.size, line, sign, origin.outside).to(origin.dtype)
         if first:
             origin.places = pixel.add_(origin.corner()[:, None, None]).clamp_(max=origin.place(self.fill))

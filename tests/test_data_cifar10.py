@@ -29,7 +29,7 @@ from cam_course.cifar10 import (
     read_parquet,
 )
 from cam_course.core import DataError
-from cam_course.data import load_cifar10, load_data
+from cam_course.data import CIFAR_MEAN, CIFAR_STD, load_cifar10, load_data
 from cam_course.sources import Remote
 
 ROWS = {"train": 200, "test": 60}
@@ -447,3 +447,5 @@ def test_jpeg_copy(tmp_path, monkeypatch, capsys):
     again = load_data("cifar10", root=JPEG_COPY, verbose=False)
     assert time.perf_counter() - start < 0.5
     assert all((a.y == b.y).all() and (a.x[::997] == b.x[::997]).all() for a, b in zip(first, again, strict=True))
+    _, test = load_data(JPEG_COPY, n_train=100, n_test=50, verbose=False)
+    assert test.y.bincount().tolist() == [5] * 10 and (test.mean, test.std) == (CIFAR_MEAN, CIFAR_STD)

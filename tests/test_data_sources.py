@@ -279,7 +279,7 @@ def arrays():
 def test_disk_full_while_caching_warns_and_goes_on(tmp_path, monkeypatch):
     with small_disk(tmp_path / "d") as mounted:
         monkeypatch.setenv("CAM_COURSE_CACHE", str(tmp_path / "d"))
-        big = lambda: (np.zeros((100, 3, 32, 32), np.uint8), np.zeros(100, np.int64))  # noqa: E731
+        big = lambda: (np.zeros((100, 3, 32, 32), np.uint8), np.zeros(100, np.int64))
         with file_limit(resource.RLIM_INFINITY if mounted else 50_000), pytest.warns(UserWarning, match="not cached"):
             x, _ = cached_arrays("key", big)
         assert x.shape == (100, 3, 32, 32) and not [n for n in names(tmp_path / "d") if n != "y.npy"]

@@ -1,4 +1,5 @@
-"""The optimizers against torch.optim, their state, their errors; the race's JavaScript against its Python, and in a browser."""
+"""The optimizers against torch.optim, their state and errors; the race in V8 and in a browser."""
+
 import copy
 import io
 import json
@@ -18,25 +19,59 @@ from cam_course import optimizers as O
 from cam_course.optimizers import OPTIMIZERS, RACERS, OptimizerRace, first_difference, make_optimizer, state_bytes
 from cam_course.surfaces import SURFACES
 
-NOTEBOOK = Path(__file__).resolve().parent.parent/"nbs"/"05_optimizers.ipynb"
+NOTEBOOK = Path(__file__).resolve().parent.parent / "nbs" / "05_optimizers.ipynb"
 T = torch.optim
 PAIRS = [  # name, torch's class, what only torch's needs, hyper-parameters of both
-    ("sgd", T.SGD, {}, [{}, {"weight_decay": .1}]),
-    ("momentum", T.SGD, {"momentum": .9}, [{"momentum": .9}, {"momentum": .99, "weight_decay": .01}, {"momentum": .5, "dampening": .5},
-                                           {"momentum": 0}, {"momentum": .9, "dampening": 1., "weight_decay": .1}]),
-    ("nesterov", T.SGD, {"nesterov": True}, [{"momentum": .9}, {"momentum": .99, "weight_decay": .1}, {"momentum": .3}]),
-    ("adagrad", T.Adagrad, {}, [{}, {"lr_decay": .1}, {"weight_decay": .1, "eps": 1e-3}, {"initial_accumulator_value": .5}]),
-    ("adadelta", T.Adadelta, {}, [{}, {"rho": .5, "eps": 1e-3}, {"weight_decay": .1, "rho": .99}]),
-    ("rmsprop", T.RMSprop, {}, [{}, {"alpha": .9, "eps": 1e-3}, {"weight_decay": .1, "centered": True}, {"momentum": .9},
-                                {"momentum": .9, "centered": True, "weight_decay": .1}]),
-    ("adam", T.Adam, {}, [{}, {"betas": (.5, .9)}, {"weight_decay": .1, "eps": 1e-3}, {"betas": (0., .99)}]),
-    ("adamw", T.AdamW, {}, [{}, {"betas": (.5, .9), "weight_decay": .5}, {"weight_decay": 0., "eps": 1e-3}]),
+    ("sgd", T.SGD, {}, [{}, {"weight_decay": 0.1}]),
+    (
+        "momentum",
+        T.SGD,
+        {"momentum": 0.9},
+        [
+            {"momentum": 0.9},
+            {"momentum": 0.99, "weight_decay": 0.01},
+            {"momentum": 0.5, "dampening": 0.5},
+            {"momentum": 0},
+            {"momentum": 0.9, "dampening": 1.0, "weight_decay": 0.1},
+        ],
+    ),
+    (
+        "nesterov",
+        T.SGD,
+        {"nesterov": True},
+        [{"momentum": 0.9}, {"momentum": 0.99, "weight_decay": 0.1}, {"momentum": 0.3}],
+    ),
+    (
+        "adagrad",
+        T.Adagrad,
+        {},
+        [{}, {"lr_decay": 0.1}, {"weight_decay": 0.1, "eps": 1e-3}, {"initial_accumulator_value": 0.5}],
+    ),
+    ("adadelta", T.Adadelta, {}, [{}, {"rho": 0.5, "eps": 1e-3}, {"weight_decay": 0.1, "rho": 0.99}]),
+    (
+        "rmsprop",
+        T.RMSprop,
+        {},
+        [
+            {},
+            {"alpha": 0.9, "eps": 1e-3},
+            {"weight_decay": 0.1, "centered": True},
+            {"momentum": 0.9},
+            {"momentum": 0.9, "centered": True, "weight_decay": 0.1},
+        ],
+    ),
+    ("adam", T.Adam, {}, [{}, {"betas": (0.5, 0.9)}, {"weight_decay": 0.1, "eps": 1e-3}, {"betas": (0.0, 0.99)}]),
+    ("adamw", T.AdamW, {}, [{}, {"betas": (0.5, 0.9), "weight_decay": 0.5}, {"weight_decay": 0.0, "eps": 1e-3}]),
 ]
-CASES = [pytest.param(name, theirs, {**extra, **hyper}, hyper, id=f"{name}-{i}")
-         for name, theirs, extra, sets in PAIRS for i, hyper in enumerate(sets)]
+CASES = [
+    pytest.param(name, theirs, {**extra, **hyper}, hyper, id=f"{name}-{i}")
+    for name, theirs, extra, sets in PAIRS
+    for i, hyper in enumerate(sets)
+]
 
 
 # ---- equal to torch
+
 
 def test_registry_names():
     assert list(OPTIMIZERS) == ["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw"]
@@ -45,44 +80,59 @@ def test_registry_names():
 @pytest.mark.parametrize("name, theirs, all_hyper, hyper", CASES)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_equals_torch_for_100_steps_while_the_rate_changes(name, theirs, all_hyper, hyper, seed):
-    changes = {20: 3., 51: .1, 80: 0., 81: 1.}
-    assert first_difference(lambda p: OPTIMIZERS[name](p, lr=.01, **hyper), lambda p: theirs(p, lr=.01, **all_hyper),
-                            lr_factors=changes, seed=seed) is None
+    changes = {20: 3.0, 51: 0.1, 80: 0.0, 81: 1.0}
+    assert (
+        first_difference(
+            lambda p: OPTIMIZERS[name](p, lr=0.01, **hyper),
+            lambda p: theirs(p, lr=0.01, **all_hyper),
+            lr_factors=changes,
+            seed=seed,
+        )
+        is None
+    )
 
 
 def test_the_parity_check_can_fail():
     "A change in the fifteenth digit of the rate, and one that shows only after the rate changes."
-    base = lambda p: O.Adam(p, lr=.01)
-    assert first_difference(base, lambda p: O.Adam(p, lr=.01*(1 + 1e-9))).step <= 3
-    assert first_difference(base, lambda p: O.Adam(p, lr=.01, eps=1.01e-8)).step == 1
-    cached = lambda p: T.SGD([{"params": p[:1]}, {"params": p[1:], "lr": .02}], lr=.01)
-    assert first_difference(cached, lambda p: O.SGD(p, lr=.01)).step == 1
+    base = lambda p: O.Adam(p, lr=0.01)
+    assert first_difference(base, lambda p: O.Adam(p, lr=0.01 * (1 + 1e-9))).step <= 3
+    assert first_difference(base, lambda p: O.Adam(p, lr=0.01, eps=1.01e-8)).step == 1
+    cached = lambda p: T.SGD([{"params": p[:1]}, {"params": p[1:], "lr": 0.02}], lr=0.01)
+    assert first_difference(cached, lambda p: O.SGD(p, lr=0.01)).step == 1
 
 
 @pytest.mark.parametrize("name, theirs, all_hyper, hyper", [c for c in CASES if c.id.endswith("-1")])
 def test_parameter_groups_have_hyper_parameters_of_their_own(name, theirs, all_hyper, hyper):
-    groups = lambda p, **more: [{"params": p[:1]}, {"params": p[1:], "lr": .05, "weight_decay": .3, **more}]
-    assert first_difference(lambda p: OPTIMIZERS[name](groups(p), lr=.01, **hyper),
-                            lambda p: theirs(groups(p), lr=.01, **all_hyper), lr_factors={30: .5}) is None
+    groups = lambda p, **more: [{"params": p[:1]}, {"params": p[1:], "lr": 0.05, "weight_decay": 0.3, **more}]
+    assert (
+        first_difference(
+            lambda p: OPTIMIZERS[name](groups(p), lr=0.01, **hyper),
+            lambda p: theirs(groups(p), lr=0.01, **all_hyper),
+            lr_factors={30: 0.5},
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize("name, theirs, all_hyper, hyper", [c for c in CASES if c.id.endswith("-0")])
 def test_trains_a_network_like_torch(name, theirs, all_hyper, hyper):
     "The same network, batch norm included, under OneCycleLR, which changes momentum or betas as well as the rate."
     losses = []
-    for make in (lambda p: OPTIMIZERS[name](p, lr=.01, **hyper), lambda p: theirs(p, lr=.01, **all_hyper)):
+    for make in (lambda p: OPTIMIZERS[name](p, lr=0.01, **hyper), lambda p: theirs(p, lr=0.01, **all_hyper)):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(5, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3)).double()
         x, y = torch.randn(64, 5).double(), torch.randint(3, (64,))
         optimizer = make(net.parameters())
-        cycled = name not in ("sgd", "adagrad", "adadelta")       # torch's SGD would get a momentum that ours has not
-        schedule = T.lr_scheduler.OneCycleLR(optimizer, .05, total_steps=20, cycle_momentum=cycled)
+        cycled = name not in ("sgd", "adagrad", "adadelta")  # torch's SGD would get a momentum that ours has not
+        schedule = T.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=20, cycle_momentum=cycled)
         for _ in range(20):
+
             def closure(net=net, optimizer=optimizer, x=x, y=y):
                 optimizer.zero_grad()
                 loss = nn.functional.cross_entropy(net(x), y)
                 loss.backward()
                 return loss
+
             loss = optimizer.step(closure)
             schedule.step()
         losses.append(loss.item())
@@ -91,10 +141,12 @@ def test_trains_a_network_like_torch(name, theirs, all_hyper, hyper):
 
 # ---- state
 
+
 def run(optimizer, params, steps, seed):
     rng = torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        for p in params: p.grad = torch.randn(p.shape, generator=rng, dtype=p.dtype) + p.detach()
+        for p in params:
+            p.grad = torch.randn(p.shape, generator=rng, dtype=p.dtype) + p.detach()
         optimizer.step()
 
 
@@ -108,7 +160,7 @@ def fresh(dtype=torch.float64):
 def test_state_survives_the_disk_exactly(name, hyper, dtype):
     "20 steps, saved, loaded by torch.load(weights_only=True), 20 more: bit for bit what 40 steps give."
     params = fresh(dtype)
-    optimizer = OPTIMIZERS[name](params, lr=.01, **hyper)
+    optimizer = OPTIMIZERS[name](params, lr=0.01, **hyper)
     run(optimizer, params, 20, seed=1)
     file = io.BytesIO()
     torch.save({"state": optimizer.state_dict(), "params": [p.detach() for p in params]}, file)
@@ -116,33 +168,35 @@ def test_state_survives_the_disk_exactly(name, hyper, dtype):
 
     saved = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
     again = [p.requires_grad_() for p in saved["params"]]
-    resumed = OPTIMIZERS[name](again, lr=.5)                       # every hyper-parameter comes from the file
+    resumed = OPTIMIZERS[name](again, lr=0.5)  # every hyper-parameter comes from the file
     resumed.load_state_dict(saved["state"])
     run(resumed, again, 20, seed=2)
     assert all(torch.equal(a, b) for a, b in zip(params, again, strict=True))
     for mine, other in zip(optimizer.state.values(), resumed.state.values(), strict=True):
-        assert mine.keys() == other.keys() and all(torch.equal(mine[k], other[k]) and mine[k].dtype == other[k].dtype for k in mine)
+        assert mine.keys() == other.keys() and all(
+            torch.equal(mine[k], other[k]) and mine[k].dtype == other[k].dtype for k in mine
+        )
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_state_is_tensors_that_safetensors_takes(name):
     params = fresh()
-    optimizer = OPTIMIZERS[name](params, lr=.01)
+    optimizer = OPTIMIZERS[name](params, lr=0.01)
     run(optimizer, params, 3, seed=1)
     flat = {f"{i}.{k}": v for i, state in optimizer.state_dict()["state"].items() for k, v in state.items()}
     assert all(isinstance(v, torch.Tensor) for v in flat.values())
     back = st_load(st_save(flat)) if flat else {}
     assert all(torch.equal(v, back[k]) for k, v in flat.items())
-    json.dumps(optimizer.state_dict()["param_groups"])            # and what is left is plain
+    json.dumps(optimizer.state_dict()["param_groups"])  # and what is left is plain
 
 
 @pytest.mark.parametrize("name, theirs, all_hyper, hyper", [c for c in CASES if c.id.endswith("-0")])
 def test_checkpoints_are_interchangeable_with_torch(name, theirs, all_hyper, hyper):
-    """20 steps with torch's, 20 with ours; and the other way round where torch's class asks for no more than ours keeps
+    """20 steps with torch's, 20 with ours; and the reverse where torch's class asks for no more than ours keeps.
 
-    (its SGD is three of our classes in one, told apart by hyper-parameters; its RMSprop and Adadelta count steps that they never use).
+    Its SGD is three of ours, told apart by hyper-parameters; its RMSprop and Adadelta count steps they never use.
     """
-    make = [lambda p: OPTIMIZERS[name](p, lr=.01, **hyper), lambda p: theirs(p, lr=.01, **all_hyper)]
+    make = [lambda p: OPTIMIZERS[name](p, lr=0.01, **hyper), lambda p: theirs(p, lr=0.01, **all_hyper)]
     ends = []
     ours_to_theirs = name in ("momentum", "adagrad", "adam", "adamw")
     for first, second in ((0, 0), (1, 0), (0, int(ours_to_theirs))):
@@ -161,22 +215,36 @@ def test_state_bytes_per_weight():
     each = {}
     for name in OPTIMIZERS:
         w = torch.zeros(10_000, requires_grad=True)
-        optimizer = make_optimizer(name, [w], lr=.1)
+        optimizer = make_optimizer(name, [w], lr=0.1)
         run(optimizer, [w], 2, seed=0)
-        each[name] = (state_bytes(optimizer) - 8*("step" in optimizer.state[w]))/w.numel()
-    assert each == {"sgd": 0, "momentum": 4, "nesterov": 4, "adagrad": 4, "adadelta": 8, "rmsprop": 4, "adam": 8, "adamw": 8}
+        each[name] = (state_bytes(optimizer) - 8 * ("step" in optimizer.state[w])) / w.numel()
+    assert each == {
+        "sgd": 0,
+        "momentum": 4,
+        "nesterov": 4,
+        "adagrad": 4,
+        "adadelta": 8,
+        "rmsprop": 4,
+        "adam": 8,
+        "adamw": 8,
+    }
 
 
 @pytest.mark.parametrize("name, hyper", [(n, s[-1]) for n, _, _, s in PAIRS])
 def test_a_step_reads_no_tensor_back(name, hyper, monkeypatch):
     "Anything that would make the CPU wait for a GPU: item, bool, float, tolist, numpy."
     params = fresh(torch.float32)
-    optimizer = OPTIMIZERS[name](params, lr=.01, **hyper)
-    for p in params: p.grad = torch.ones_like(p)
+    optimizer = OPTIMIZERS[name](params, lr=0.01, **hyper)
+    for p in params:
+        p.grad = torch.ones_like(p)
 
-    def refuse(self, *args): raise AssertionError("a tensor was read back")
-    for method in ("item", "__bool__", "__float__", "__int__", "tolist", "numpy", "cpu"): monkeypatch.setattr(torch.Tensor, method, refuse)
-    for _ in range(3): optimizer.step()
+    def refuse(self, *args):
+        raise AssertionError("a tensor was read back")
+
+    for method in ("item", "__bool__", "__float__", "__int__", "tolist", "numpy", "cpu"):
+        monkeypatch.setattr(torch.Tensor, method, refuse)
+    for _ in range(3):
+        optimizer.step()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -185,12 +253,15 @@ def test_a_step_does_not_synchronize_the_gpu_and_gives_what_the_cpu_gives(name, 
     ends = []
     for device in ("cpu", "cuda"):
         params = [p.detach().to(device).requires_grad_() for p in fresh()]
-        optimizer = OPTIMIZERS[name](params, lr=.01, **hyper)
+        optimizer = OPTIMIZERS[name](params, lr=0.01, **hyper)
         for _ in range(10):
-            for p in params: p.grad = p.detach() + 1
+            for p in params:
+                p.grad = p.detach() + 1
             torch.cuda.set_sync_debug_mode("error")
-            try: optimizer.step()
-            finally: torch.cuda.set_sync_debug_mode("default")
+            try:
+                optimizer.step()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
         ends.append(torch.cat([p.detach().cpu().flatten() for p in params]))
     torch.testing.assert_close(ends[1], ends[0], rtol=0, atol=1e-12)
 
@@ -198,61 +269,72 @@ def test_a_step_does_not_synchronize_the_gpu_and_gives_what_the_cpu_gives(name, 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_bfloat16_and_memory_format_are_kept(name):
     w = torch.randn(2, 3, 4, 4).to(torch.bfloat16).to(memory_format=torch.channels_last).requires_grad_()
-    optimizer = make_optimizer(name, [w], lr=.01)
+    optimizer = make_optimizer(name, [w], lr=0.01)
     w.grad = torch.randn_like(w)
     before = w.detach().clone()
     optimizer.step()
-    assert w.dtype == torch.bfloat16 and w.is_contiguous(memory_format=torch.channels_last) and not torch.equal(w, before)
+    assert (
+        w.dtype == torch.bfloat16 and w.is_contiguous(memory_format=torch.channels_last) and not torch.equal(w, before)
+    )
     assert all(v.is_contiguous(memory_format=torch.channels_last) for k, v in optimizer.state[w].items() if k != "step")
 
 
 # ---- what is refused
 
-@pytest.mark.parametrize("name, hyper, words", [
-    ("sgd", {"lr": -.1}, "lr must be a number >= 0, got -0.1"),
-    ("sgd", {"lr": float("nan")}, "lr must be a number >= 0, got nan"),
-    ("sgd", {"lr": torch.tensor(.1)}, "lr must be a number"),
-    ("sgd", {"weight_decay": float("inf")}, "weight_decay must be"),
-    ("momentum", {"momentum": 1.}, "momentum must be a number >= 0 and < 1, got 1.0"),
-    ("adam", {"betas": (.9, 1.)}, "betas must be a number >= 0 and < 1, got 1.0"),
-    ("adam", {"betas": (.9,)}, "betas must be a pair"),
-    ("adam", {"eps": -1e-8}, "eps must be"),
-    ("adagrad", {"lr_decay": -1}, "lr_decay must be"),
-    ("rmsprop", {"alpha": 1.5}, "alpha must be"),
-    ("adadelta", {"rho": -.1}, "rho must be"),
-    ("sgd", {"momentum": .9}, "sgd takes no 'momentum': it takes lr, weight_decay"),
-    ("adm", {}, "Did you mean 'adam'?"),
-])
+
+@pytest.mark.parametrize(
+    "name, hyper, words",
+    [
+        ("sgd", {"lr": -0.1}, "lr must be a number >= 0, got -0.1"),
+        ("sgd", {"lr": float("nan")}, "lr must be a number >= 0, got nan"),
+        ("sgd", {"lr": torch.tensor(0.1)}, "lr must be a number"),
+        ("sgd", {"weight_decay": float("inf")}, "weight_decay must be"),
+        ("momentum", {"momentum": 1.0}, "momentum must be a number >= 0 and < 1, got 1.0"),
+        ("adam", {"betas": (0.9, 1.0)}, "betas must be a number >= 0 and < 1, got 1.0"),
+        ("adam", {"betas": (0.9,)}, "betas must be a pair"),
+        ("adam", {"eps": -1e-8}, "eps must be"),
+        ("adagrad", {"lr_decay": -1}, "lr_decay must be"),
+        ("rmsprop", {"alpha": 1.5}, "alpha must be"),
+        ("adadelta", {"rho": -0.1}, "rho must be"),
+        ("sgd", {"momentum": 0.9}, "sgd takes no 'momentum': it takes lr, weight_decay"),
+        ("adm", {}, "Did you mean 'adam'?"),
+    ],
+)
 def test_bad_hyper_parameters_are_named(name, hyper, words):
-    with pytest.raises(ValueError, match=re.escape(words)): make_optimizer(name, [torch.zeros(2, requires_grad=True)], **hyper)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        make_optimizer(name, [torch.zeros(2, requires_grad=True)], **hyper)
 
 
 def test_a_bad_group_is_named_too():
     w = torch.zeros(2, requires_grad=True)
-    with pytest.raises(ValueError, match="betas must be"): O.Adam([{"params": [w], "betas": (.9, 2.)}])
+    with pytest.raises(ValueError, match="betas must be"):
+        O.Adam([{"params": [w], "betas": (0.9, 2.0)}])
 
 
 def test_no_parameters_and_sparse_gradients():
-    with pytest.raises(ValueError, match="empty parameter list"): O.SGD([])
+    with pytest.raises(ValueError, match="empty parameter list"):
+        O.SGD([])
     table = nn.Embedding(5, 2, sparse=True)
     table(torch.tensor([1])).sum().backward()
-    with pytest.raises(ValueError, match="sparse gradient"): O.Adam(table.parameters()).step()
+    with pytest.raises(ValueError, match="sparse gradient"):
+        O.Adam(table.parameters()).step()
 
 
 # ---- the race
 
+
 def test_a_path_that_leaves_ends_in_nan_and_alone():
-    make = lambda p: O.SGD(p, lr=1.)
-    path = O.trajectory(make, SURFACES["beale"], [[1., 1.5], [3., .5]], 20)
-    assert path.shape == (21, 2, 2) and np.isnan(path[-1, 0]).all() and (path[:, 1] == [3, .5]).all()
+    make = lambda p: O.SGD(p, lr=1.0)
+    path = O.trajectory(make, SURFACES["beale"], [[1.0, 1.5], [3.0, 0.5]], 20)
+    assert path.shape == (21, 2, 2) and np.isnan(path[-1, 0]).all() and (path[:, 1] == [3, 0.5]).all()
     assert np.isinf(O.race_score(SURFACES["beale"], path)[0])
 
 
 def test_javascript_agrees_with_python():
     """Same tuned rates, same paths to 1e-9.
 
-    Some runs are chaotic (RMSProp hopping about a minimum): there a difference of rounding grows without bound in any two
-    programs. So each path is compared up to where Python's own path, started 1e-13 beside, has grown apart a thousandfold.
+    Some runs are chaotic (RMSProp hopping about a minimum): there a difference of rounding grows without bound. So each
+    path is compared up to where Python's own path, started 1e-13 beside, has grown apart a thousandfold.
     """
     js, rng, compared, total = load("math/optimizers.js"), np.random.default_rng(0), 0, 0
     for name in O._RACE_SURFACES:
@@ -262,40 +344,51 @@ def test_javascript_agrees_with_python():
             for optimizer in RACERS:
                 tuned = O.tuned_rate(optimizer, surface, start, 40)
                 assert js("tunedRate", optimizer, name, start, 40) == tuned, (name, optimizer)
-                for lr in (tuned, .1, .001):
+                for lr in (tuned, 0.1, 0.001):
                     a = np.array(js("raceTrajectory", optimizer, name, start, lr, 40), dtype=float)
-                    both = O.trajectory(lambda p, o=optimizer, lr=lr: make_optimizer(o, p, lr=lr), surface,
-                                        [start, [v*(1 + 1e-13) + 1e-13 for v in start]], 40)
+                    both = O.trajectory(
+                        lambda p, o=optimizer, lr=lr: make_optimizer(o, p, lr=lr),
+                        surface,
+                        [start, [v * (1 + 1e-13) + 1e-13 for v in start]],
+                        40,
+                    )
                     b, beside = both[:, 0], both[:, 1]
-                    growth = np.maximum.accumulate(np.abs(b - beside).max(1)/1e-13)
+                    growth = np.maximum.accumulate(np.abs(b - beside).max(1) / 1e-13)
                     tame = np.isfinite(a).all(1) & np.isfinite(b).all(1) & (growth < 1e3)
-                    np.testing.assert_allclose(a[tame], b[tame], rtol=1e-9, atol=1e-9, err_msg=f"{name} {optimizer} {lr}")
+                    np.testing.assert_allclose(
+                        a[tame], b[tame], rtol=1e-9, atol=1e-9, err_msg=f"{name} {optimizer} {lr}"
+                    )
                     gaps = np.array(js("lossGap", name, b[tame]), dtype=float)
                     np.testing.assert_allclose(gaps, O.loss_gap(surface, b[tame]), rtol=1e-9, atol=1e-9)
                     compared, total = compared + tame.sum(), total + np.isfinite(b).all(1).sum()
-    assert compared > .9*total, f"only {compared} of {total} points could be compared"
+    assert compared > 0.9 * total, f"only {compared} of {total} points could be compared"
 
 
 def test_race_refuses_what_it_does_not_know():
-    with pytest.raises(ValueError, match="unknown surface 'bowel'.*Did you mean 'bowl'"): OptimizerRace("bowel")
-    with pytest.raises(ValueError, match="start must be two numbers"): OptimizerRace("bowl", [1.])
+    with pytest.raises(ValueError, match="unknown surface 'bowel'.*Did you mean 'bowl'"):
+        OptimizerRace("bowel")
+    with pytest.raises(ValueError, match="start must be two numbers"):
+        OptimizerRace("bowl", [1.0])
 
 
 def test_race_says_its_numbers():
-    words = OptimizerRace("beale", lr=.1).alt()
+    words = OptimizerRace("beale", lr=0.1).alt()
     assert "SGD gone" in words and "from (1.00, 1.50), all at rate 0.1" in words
     assert "(rate 0.2)" in OptimizerRace("ravine", tuned=True).alt()
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with chromium() as b: yield b
+    with chromium() as b:
+        yield b
 
 
-def drawn(page): return page.eval_on_selector_all(".cc-line", "nodes => nodes.map((n) => n.getAttribute('d')).join()")
+def drawn(page):
+    return page.eval_on_selector_all(".cc-line", "nodes => nodes.map((n) => n.getAttribute('d')).join()")
 
 
-def said(page): return page.inner_text(".cc-readout")
+def said(page):
+    return page.inner_text(".cc-readout")
 
 
 def test_race_is_driven_by_keyboard_mouse_and_controls(browser, tmp_path):
@@ -328,12 +421,16 @@ def test_race_runs_only_where_motion_is_welcome(browser, tmp_path, wish, moves):
         page.click("text=Race")
         page.wait_for_timeout(100)
         assert (drawn(page) != whole) is moves
-        page.wait_for_function("d => [...document.querySelectorAll('.cc-line')].map((n) => n.getAttribute('d')).join() === d", arg=whole)
+        page.wait_for_function(
+            "d => [...document.querySelectorAll('.cc-line')].map((n) => n.getAttribute('d')).join() === d", arg=whole
+        )
 
 
 @pytest.mark.parametrize("width", [390, 760])
 def test_race_fits_its_page(browser, tmp_path, width):
-    with opened(browser, [OptimizerRace("tilted ravine", tuned=True)], tmp_path, viewport={"width": width, "height": 900}) as page:
+    with opened(
+        browser, [OptimizerRace("tilted ravine", tuned=True)], tmp_path, viewport={"width": width, "height": 900}
+    ) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("""() => {
             const frame = document.querySelector('.cc').getBoundingClientRect();
@@ -344,23 +441,42 @@ def test_race_fits_its_page(browser, tmp_path, width):
 
 # ---- the chapter
 
+
 def cells(kind):
-    return ["".join(c["source"]) for c in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == kind]
+    return [
+        "".join(c["source"])
+        for c in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+        if c["cell_type"] == kind
+    ]
 
 
 def test_solutions_run():
     "The code in the hidden solutions, in the namespace of the chapter."
     text = "\n".join(cells("markdown"))
-    solutions = [s for d in re.findall(r"<details>.*?</details>", text, re.S) for s in re.findall(r"```python\n(.*?)```", d, re.S)]
+    solutions = [
+        s
+        for d in re.findall(r"<details>.*?</details>", text, re.S)
+        for s in re.findall(r"```python\n(.*?)```", d, re.S)
+    ]
     assert len(solutions) == 2
     space = {**vars(O)}
-    exec(next(re.search(r"def descend.*?return torch.stack\(path\)", c, re.S)[0] for c in cells("code") if "def descend" in c), space)
+    exec(
+        next(
+            re.search(r"def descend.*?return torch.stack\(path\)", c, re.S)[0]
+            for c in cells("code")
+            if "def descend" in c
+        ),
+        space,
+    )
     printed = []
     space["print"] = lambda *words: printed.append(words)
-    for code in solutions: exec(code, space)
-    assert dict(printed) == pytest.approx({"SGD": 1, "Momentum": 10, "Adagrad": 1, "RMSProp": 1, "Adam": 6.01}, abs=.005)
+    for code in solutions:
+        exec(code, space)
+    assert dict(printed) == pytest.approx(
+        {"SGD": 1, "Momentum": 10, "Adagrad": 1, "RMSProp": 1, "Adam": 6.01}, abs=0.005
+    )
 
 
 def test_claims_have_their_verdicts():
     marks = {int(n) for n in re.findall(r"<!-- claim: (\d+) -->", "\n".join(cells("markdown")))}
-    assert marks == set(range(60, 99)) - {83, 84}                 # these two are results of whole trainings: chapter 43
+    assert marks == set(range(60, 99)) - {83, 84}  # these two are results of whole trainings: chapter 43

@@ -1,4 +1,5 @@
-"""Noise: the counter-based normals against splitmix64 itself, the transform, perturbed gradients, the figure in V8 and in a browser."""
+"""Counter-based noise against splitmix64, the transform, perturbed gradients; the figure in V8 and a browser."""
+
 import io
 import json
 import math
@@ -14,18 +15,20 @@ from torch import nn
 
 from cam_course import noise as N
 from cam_course.noise import AddGaussianNoise, NoiseEscape, PerturbedSGD, hash_normal, noise_std, perturb_gradients
-from cam_course.optimizers import SGD
+from cam_course.optimizers import SGD, Adam
+from cam_course.surfaces import descend
 from cam_course.transforms import Compose, RandomCrop, RandomHorizontalFlip
 
-NOTEBOOK = Path(__file__).resolve().parent.parent/"nbs"/"06_plateaus.ipynb"
+NOTEBOOK = Path(__file__).resolve().parent.parent / "nbs" / "06_plateaus.ipynb"
 
 
 # ---- numbers that can be looked up
 
+
 def splitmix(z: int) -> int:
     "The finaliser in whole numbers, as printed by its authors (Steele, Lea & Flood 2014)."
-    z = (z ^ z >> 30)*0xBF58476D1CE4E5B9 % 2**64
-    z = (z ^ z >> 27)*0x94D049BB133111EB % 2**64
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
     return z ^ z >> 31
 
 
@@ -34,9 +37,9 @@ def test_hash_normal_is_splitmix64_and_box_muller():
     for seed in (0, 1, 12345, 2**62 + 7, -1):
         pairs = []
         for i in range(1, 5):
-            z = splitmix((splitmix(seed % 2**64) + i*0x9E3779B97F4A7C15) % 2**64)
-            r, turn = math.sqrt(-2*math.log(((z >> 32) + .5)/2**32)), 2*math.pi*(z % 2**32)/2**32
-            pairs.append((r*math.cos(turn), r*math.sin(turn)))
+            z = splitmix((splitmix(seed % 2**64) + i * 0x9E3779B97F4A7C15) % 2**64)
+            r, turn = math.sqrt(-2 * math.log(((z >> 32) + 0.5) / 2**32)), 2 * math.pi * (z % 2**32) / 2**32
+            pairs.append((r * math.cos(turn), r * math.sin(turn)))
         expected = [c for c, _ in pairs] + [s for _, s in pairs]
         found = hash_normal(torch.tensor([seed]), 7, torch.float64)[0]
         assert found.tolist() == pytest.approx(expected[:7], abs=1e-14)
@@ -44,26 +47,32 @@ def test_hash_normal_is_splitmix64_and_box_muller():
 
 def test_hash_normal_is_normal_and_independent():
     from scipy import stats
+
     z = hash_normal(torch.arange(500), 2001)
     assert z.shape == (500, 2001) and z.dtype == torch.float32 and torch.isfinite(z).all()
     assert stats.kstest(z[:, :400].flatten().double().numpy(), "norm").pvalue > 1e-3
     n = z.numel()
-    assert abs(z.mean()) < 4/n**.5 and abs(z.var() - 1) < 4*(2/n)**.5 and abs((z**4).mean() - 3) < 4*(96/n)**.5
-    for a, b in ((z[:-1], z[1:]), (z[:, :-1], z[:, 1:]), (z[:, :1000], z[:, 1001:])):       # seeds, places, cosine and sine
-        assert abs((a*b).mean()) < 4/a.numel()**.5
+    assert (
+        abs(z.mean()) < 4 / n**0.5
+        and abs(z.var() - 1) < 4 * (2 / n) ** 0.5
+        and abs((z**4).mean() - 3) < 4 * (96 / n) ** 0.5
+    )
+    for a, b in ((z[:-1], z[1:]), (z[:, :-1], z[:, 1:]), (z[:, :1000], z[:, 1001:])):  # seeds, places, cosine and sine
+        assert abs((a * b).mean()) < 4 / a.numel() ** 0.5
     assert hash_normal(torch.arange(3), 1).shape == (3, 1)
 
 
 # ---- the transform
 
+
 def batch(dtype=torch.uint8, n=20):
     x = torch.randint(256, (n, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return x if dtype == torch.uint8 else x.to(dtype)/255
+    return x if dtype == torch.uint8 else x.to(dtype) / 255
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16])
 def test_noise_of_an_image_depends_on_its_seed_alone(dtype):
-    x, t = batch(dtype), AddGaussianNoise(.1, mean=.05)
+    x, t = batch(dtype), AddGaussianNoise(0.1, mean=0.05)
     seed = t.draw(20, 8, torch.Generator().manual_seed(1))["seed"]
     before, whole = x.clone(), t.apply(x, seed)
     order = torch.randperm(20)
@@ -74,18 +83,20 @@ def test_noise_of_an_image_depends_on_its_seed_alone(dtype):
 
 
 def test_noise_has_its_mean_and_std_in_the_unit_of_the_images():
-    grey = torch.full((200, 3, 16, 16), .5)
-    t = AddGaussianNoise(.1, mean=.02)
+    grey = torch.full((200, 3, 16, 16), 0.5)
+    t = AddGaussianNoise(0.1, mean=0.02)
     for x, unit in ((grey, 1), (torch.full_like(grey, 128, dtype=torch.uint8), 255)):
-        added = (t(x, torch.Generator().manual_seed(0)).double() - x.double())/unit
-        assert added.mean().item() == pytest.approx(.02, abs=1e-3) and added.std().item() == pytest.approx(.1, abs=1e-3)
-    assert AddGaussianNoise(5.)(torch.full((4, 1, 8, 8), 128, dtype=torch.uint8)).unique().numel() > 2
-    assert AddGaussianNoise(0.)(batch()).equal(batch())
+        added = (t(x, torch.Generator().manual_seed(0)).double() - x.double()) / unit
+        assert added.mean().item() == pytest.approx(0.02, abs=1e-3) and added.std().item() == pytest.approx(
+            0.1, abs=1e-3
+        )
+    assert AddGaussianNoise(5.0)(torch.full((4, 1, 8, 8), 128, dtype=torch.uint8)).unique().numel() > 2
+    assert AddGaussianNoise(0.0)(batch()).equal(batch())
 
 
 def test_noise_in_a_compose():
     "Drawn with the other transforms, by prefixed name, each sample its own seed."
-    t = Compose([RandomCrop(8, padding=2), RandomHorizontalFlip(), AddGaussianNoise(.1)])
+    t = Compose([RandomCrop(8, padding=2), RandomHorizontalFlip(), AddGaussianNoise(0.1)])
     params = t.draw(20, 8, torch.Generator().manual_seed(0))
     assert params["2.seed"].shape == (20,)
     x = batch()
@@ -94,71 +105,86 @@ def test_noise_in_a_compose():
 
 def test_draw_takes_the_global_generator_when_none_is_given():
     torch.manual_seed(3)
-    first = AddGaussianNoise(1.).draw(4)["seed"]
+    first = AddGaussianNoise(1.0).draw(4)["seed"]
     torch.manual_seed(3)
-    assert torch.equal(AddGaussianNoise(1.).draw(4)["seed"], first)
+    assert torch.equal(AddGaussianNoise(1.0).draw(4)["seed"], first)
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: AddGaussianNoise(-.1), "std must be a number >= 0, got -0.1"),
-    (lambda: AddGaussianNoise(float("nan")), "std must be"),
-    (lambda: AddGaussianNoise(.1).apply(batch(), torch.arange(3)), "3 seeds for 20 images"),
-    (lambda: AddGaussianNoise(.1).apply(batch().long(), torch.arange(20)), "images must be uint8 or float, got torch.int64"),
-    (lambda: perturb_gradients([], -1.), "std must be"),
-    (lambda: PerturbedSGD([torch.zeros(1)], eta=-1), "eta must be"),
-    (lambda: PerturbedSGD([torch.zeros(1)], lr=-1), "lr must be"),
-    (lambda: NoiseEscape("sadle"), "Did you mean 'saddle'"),
-    (lambda: NoiseEscape(decay="slow"), "unknown decay 'slow'"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: AddGaussianNoise(-0.1), "std must be a number >= 0, got -0.1"),
+        (lambda: AddGaussianNoise(float("nan")), "std must be"),
+        (lambda: AddGaussianNoise(0.1).apply(batch(), torch.arange(3)), "3 seeds for 20 images"),
+        (
+            lambda: AddGaussianNoise(0.1).apply(batch().long(), torch.arange(20)),
+            "images must be uint8 or float, got torch.int64",
+        ),
+        (lambda: perturb_gradients([], -1.0), "std must be"),
+        (lambda: PerturbedSGD([torch.zeros(1)], eta=-1), "eta must be"),
+        (lambda: PerturbedSGD([torch.zeros(1)], lr=-1), "lr must be"),
+        (lambda: NoiseEscape("sadle"), "Did you mean 'saddle'"),
+        (lambda: NoiseEscape(decay="slow"), "unknown decay 'slow'"),
+    ],
+)
 def test_bad_input_is_named(call, words):
-    with pytest.raises(ValueError, match=re.escape(words)): call()
+    with pytest.raises(ValueError, match=re.escape(words)):
+        call()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_noise_is_the_same_on_the_gpu():
-    x, t = batch(torch.float32), AddGaussianNoise(.1)
+    x, t = batch(torch.float32), AddGaussianNoise(0.1)
     seed = t.draw(20, 8, torch.Generator().manual_seed(1))["seed"]
     torch.testing.assert_close(t.apply(x.cuda(), seed).cpu(), t.apply(x, seed), rtol=0, atol=1e-6)
 
 
 # ---- noise on the gradient
 
+
 def test_perturbed_gradients_have_the_noise_asked_for():
     layer = nn.Linear(100, 200, bias=False)
     unused = nn.Parameter(torch.zeros(3))
     layer.weight.grad = torch.ones_like(layer.weight)
-    perturb_gradients([layer.weight, unused], .3, torch.Generator().manual_seed(0))
+    perturb_gradients([layer.weight, unused], 0.3, torch.Generator().manual_seed(0))
     assert unused.grad is None
-    assert layer.weight.grad.mean().item() == pytest.approx(1, abs=.01) and layer.weight.grad.std().item() == pytest.approx(.3, abs=.01)
+    assert layer.weight.grad.mean().item() == pytest.approx(
+        1, abs=0.01
+    ) and layer.weight.grad.std().item() == pytest.approx(0.3, abs=0.01)
 
 
 def test_noise_std_is_the_published_schedule():
-    assert noise_std(0, .3) == pytest.approx(.3**.5) and noise_std(99, 1.) == pytest.approx(100**-.275)
-    assert noise_std([0, 3], .01, gamma=0).tolist() == pytest.approx([.1, .1])
+    assert noise_std(0, 0.3) == pytest.approx(0.3**0.5) and noise_std(99, 1.0) == pytest.approx(100**-0.275)
+    assert noise_std([0, 3], 0.01, gamma=0).tolist() == pytest.approx([0.1, 0.1])
 
 
 def run(optimizer, params, steps):
     for _ in range(steps):
-        for p in params: p.grad = p.detach().clone()
+        for p in params:
+            p.grad = p.detach().clone()
         optimizer.step()
 
 
-def fresh(): return [torch.ones(4, 3, dtype=torch.float64, requires_grad=True), torch.ones(4, 3, dtype=torch.float64, requires_grad=True)]
+def fresh():
+    return [
+        torch.ones(4, 3, dtype=torch.float64, requires_grad=True),
+        torch.ones(4, 3, dtype=torch.float64, requires_grad=True),
+    ]
 
 
 def test_perturbed_sgd_goes_on_exactly_and_leaves_the_generator_alone():
     params = fresh()
-    optimizer = PerturbedSGD(params, lr=.1, eta=.3, seed=5)
+    optimizer = PerturbedSGD(params, lr=0.1, eta=0.3, seed=5)
     rng = torch.get_rng_state()
     run(optimizer, params, 10)
     assert torch.equal(torch.get_rng_state(), rng)
-    assert not torch.equal(params[0], params[1])                   # two tensors of one shape have noise of their own
+    assert not torch.equal(params[0], params[1])  # two tensors of one shape have noise of their own
     file = io.BytesIO()
     torch.save({"optimizer": optimizer.state_dict(), "params": [p.detach() for p in params]}, file)
     run(optimizer, params, 10)
     saved = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
     again = [p.requires_grad_() for p in saved["params"]]
-    resumed = PerturbedSGD(again, lr=.7)
+    resumed = PerturbedSGD(again, lr=0.7)
     resumed.load_state_dict(saved["optimizer"])
     run(resumed, again, 10)
     assert all(torch.equal(a, b) for a, b in zip(params, again, strict=True))
@@ -166,32 +192,37 @@ def test_perturbed_sgd_goes_on_exactly_and_leaves_the_generator_alone():
 
 def test_perturbed_sgd_without_noise_is_sgd_and_takes_a_closure():
     a, b = fresh(), fresh()
-    run(PerturbedSGD(a, lr=.1, eta=0, weight_decay=.1), a, 20)
-    run(SGD(b, lr=.1, weight_decay=.1), b, 20)
+    run(PerturbedSGD(a, lr=0.1, eta=0, weight_decay=0.1), a, 20)
+    run(SGD(b, lr=0.1, weight_decay=0.1), b, 20)
     assert torch.equal(a[0], b[0])
-    optimizer = PerturbedSGD(a, lr=.1)
+    optimizer = PerturbedSGD(a, lr=0.1)
+
     def closure():
         optimizer.zero_grad()
-        loss = (a[0]**2).sum() + (a[1]**2).sum()
+        loss = (a[0] ** 2).sum() + (a[1] ** 2).sum()
         loss.backward()
         return loss
+
     before = closure().item()
     assert optimizer.step(closure).item() == before and not torch.equal(a[0], b[0])
 
 
 # ---- the figure
 
+
 def test_javascript_agrees_with_python():
     js = load("math/noise.js")
     for seed in (0, 11, 2**52 + 1):
-        np.testing.assert_allclose(js("hashNormal", seed, 101), hash_normal(torch.tensor([seed]), 101, torch.float64)[0], rtol=0, atol=1e-12)
-    for name, start in (("saddle", [-2., 0.]), ("well", [2.5, .3])):
+        np.testing.assert_allclose(
+            js("hashNormal", seed, 101), hash_normal(torch.tensor([seed]), 101, torch.float64)[0], rtol=0, atol=1e-12
+        )
+    for name, start in (("saddle", [-2.0, 0.0]), ("well", [2.5, 0.3])):
         for decay in ("none", "power", "exponential"):
-            figure = NoiseEscape(name, start=start, lr=.2, std=.1, decay=decay, steps=80)
+            figure = NoiseEscape(name, start=start, lr=0.2, std=0.1, decay=decay, steps=80)
             paths = figure.paths()
             for walker in (None, 0, 5):
                 noise = None if walker is None else js("hashNormal", walker, 160)
-                mine = js("noisyDescent", name, start, .2, .1, decay, 80, noise)
+                mine = js("noisyDescent", name, start, 0.2, 0.1, decay, 80, noise)
                 np.testing.assert_allclose(mine, paths[:, 0 if walker is None else walker + 1], rtol=0, atol=1e-9)
 
 
@@ -200,18 +231,20 @@ def test_the_two_surfaces_are_python_s():
     for name, (surface, _) in N._ESCAPES.items():
         rng = np.random.default_rng(0)
         for w in rng.uniform(-2, 2, (5, 2)):
-            path = js("noisyDescent", name, w.tolist(), 1., 0., "none", 1, None)
+            path = js("noisyDescent", name, w.tolist(), 1.0, 0.0, "none", 1, None)
             np.testing.assert_allclose(np.subtract(path[0], path[1]), surface.grad(w), rtol=0, atol=1e-12)
-            numeric = [(surface(w + d) - surface(w - d))/2e-6 for d in np.eye(2)*1e-6]
+            numeric = [(surface(w + d) - surface(w - d)) / 2e-6 for d in np.eye(2) * 1e-6]
             np.testing.assert_allclose(numeric, surface.grad(w), atol=1e-8)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with chromium() as b: yield b
+    with chromium() as b:
+        yield b
 
 
-def drawn(page): return page.eval_on_selector_all(".cc-line", "nodes => nodes.map((n) => n.getAttribute('d')).join()")
+def drawn(page):
+    return page.eval_on_selector_all(".cc-line", "nodes => nodes.map((n) => n.getAttribute('d')).join()")
 
 
 def test_escape_is_driven_by_keyboard_mouse_and_controls(browser, tmp_path):
@@ -221,7 +254,7 @@ def test_escape_is_driven_by_keyboard_mouse_and_controls(browser, tmp_path):
         assert said.startswith(f"Noise 0.1: {figure.escaped()} of 12 walkers escape") and "ends at 0.000" in said
         before = drawn(page)
         page.focus(".cc-handle")
-        page.keyboard.press("ArrowUp")                             # off the ridge: no noise is needed any more
+        page.keyboard.press("ArrowUp")  # off the ridge: no noise is needed any more
         page.wait_for_function("document.querySelector('.cc-readout').textContent.includes('ends at −0.250')")
         assert (moved := drawn(page)) != before
         box = page.locator(".cc-knob").bounding_box()
@@ -234,7 +267,8 @@ def test_escape_is_driven_by_keyboard_mouse_and_controls(browser, tmp_path):
         page.check("input[value=well]", force=True)
         page.wait_for_function("document.querySelector('.cc-readout').textContent.startsWith('Noise 0.1: 0 of 12')")
         page.focus("input[data-trait=std]")
-        for _ in range(20): page.keyboard.press("ArrowRight")
+        for _ in range(20):
+            page.keyboard.press("ArrowRight")
         page.wait_for_function("!document.querySelector('.cc-readout').textContent.startsWith('Noise 0.1:')")
 
 
@@ -245,12 +279,16 @@ def test_escape_walks_only_where_motion_is_welcome(browser, tmp_path, wish, move
         page.click("text=Walk")
         page.wait_for_timeout(100)
         assert (drawn(page) != whole) is moves
-        page.wait_for_function("d => [...document.querySelectorAll('.cc-line')].map((n) => n.getAttribute('d')).join() === d", arg=whole)
+        page.wait_for_function(
+            "d => [...document.querySelectorAll('.cc-line')].map((n) => n.getAttribute('d')).join() === d", arg=whole
+        )
 
 
 @pytest.mark.parametrize("width", [390, 760])
 def test_escape_fits_its_page(browser, tmp_path, width):
-    with opened(browser, [NoiseEscape("well", std=1., lr=.5)], tmp_path, viewport={"width": width, "height": 900}) as page:
+    with opened(
+        browser, [NoiseEscape("well", std=1.0, lr=0.5)], tmp_path, viewport={"width": width, "height": 900}
+    ) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("""() => {
             const frame = document.querySelector('.cc').getBoundingClientRect();
@@ -261,20 +299,29 @@ def test_escape_fits_its_page(browser, tmp_path, width):
 
 # ---- the chapter
 
+
 def cells(kind):
-    return ["".join(c["source"]) for c in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == kind]
+    return [
+        "".join(c["source"])
+        for c in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+        if c["cell_type"] == kind
+    ]
 
 
 def test_solutions_run():
     "The code in the hidden solutions, in the namespace of the chapter."
     text = "\n".join(cells("markdown"))
-    solutions = [s for d in re.findall(r"<details>.*?</details>", text, re.S) for s in re.findall(r"```python\n(.*?)```", d, re.S)]
+    solutions = [
+        s
+        for d in re.findall(r"<details>.*?</details>", text, re.S)
+        for s in re.findall(r"```python\n(.*?)```", d, re.S)
+    ]
     assert len(solutions) == 3 and all("assert" in s for s in solutions)
-    from cam_course.optimizers import Adam
-    space = {**vars(N), "Adam": Adam}
+    space = {**vars(N), "Adam": Adam, "descend": descend}
     ridge = next(c for c in cells("code") if "def train" in c)
-    exec(ridge[:ridge.index("print(")], space)
-    for code in solutions: exec(code, space)
+    exec(ridge[: ridge.index("print(")], space)
+    for code in solutions:
+        exec(code, space)
 
 
 def test_claims_have_their_verdicts():

@@ -2,6 +2,7 @@
 import pytest
 import torch
 import torchvision.transforms.v2.functional as V
+
 from cam_course.transforms import (
     AddGaussianNoise,
     Compose,
@@ -13,7 +14,7 @@ from cam_course.transforms import (
 )
 
 SIZES = [(32, 32), (33, 31), (17, 40), (1, 1), (5, 2)]
-ODD = (-179.98, 179.99)  # all round, but never 30, 45, 90...: there exact ties are broken by torchvision's rounding noise
+ODD = (-179.98, 179.99)  # all round, but never 30, 90, ...: there torchvision's rounding noise breaks exact ties
 
 
 def images(n, size, dtype, channels=3, seed=0):
@@ -49,7 +50,8 @@ def chain_of_theirs(chain, x, params):
     out = []
     for k, image in enumerate(x):
         for i, t in enumerate(chain.transforms):
-            image = theirs(t, image, {n.partition(".")[2]: v[k] for n, v in params.items() if n.split(".")[0] == str(i)})
+            own = {name[2:]: value[k] for name, value in params.items() if name.startswith(f"{i}.")}
+            image = theirs(t, image, own)
         out.append(image)
     return torch.stack(out)
 

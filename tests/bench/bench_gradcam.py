@@ -12,6 +12,7 @@ import sys
 import time
 
 import torch
+
 from cam_course.gradcam import GradCAM, normalize_maps
 from cam_course.models.resnet import ResNet18
 

@@ -1,6 +1,6 @@
 """What importing the library costs beside `import torch`: fresh processes in turn.
 
-    python tests/bench/bench_import.py [--pairs 5]
+python tests/bench/bench_import.py [--pairs 5]
 """
 
 import argparse

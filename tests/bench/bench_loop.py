@@ -62,9 +62,18 @@ def optimizer(model):
 def usual(data, width: int, steps: int, device: torch.device):
     "A call that does `steps` steps in the usual way."
     flow = T.Compose(
-        [T.RandomCrop(32, padding=4), T.RandomHorizontalFlip(), T.RandomRotation(5), T.ToTensor(), T.Normalize(data.mean, data.std), PilCutout(16)]
+        [
+            T.RandomCrop(32, padding=4),
+            T.RandomHorizontalFlip(),
+            T.RandomRotation(5),
+            T.ToTensor(),
+            T.Normalize(data.mean, data.std),
+            PilCutout(16),
+        ]
     )
-    loader = DataLoader(Images(data, flow), batch_size=BATCH, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True)
+    loader = DataLoader(
+        Images(data, flow), batch_size=BATCH, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True
+    )
     batches = itertools.chain.from_iterable(itertools.repeat(loader))
     model = ResNet18(width=width).to(device).train()
     opt = optimizer(model)

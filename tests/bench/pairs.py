@@ -31,7 +31,9 @@ class Ratio:
     goal: float | None = None
 
     def __str__(self) -> str:
-        verdict = "" if self.goal is None else f"   goal {self.goal:g}x: {'met' if self.ratio >= self.goal else 'MISSED'}"
+        verdict = (
+            "" if self.goal is None else f"   goal {self.goal:g}x: {'met' if self.ratio >= self.goal else 'MISSED'}"
+        )
         return f"{self.name:<44} {self.ratio:6.2f}x  ({self.low:.2f}-{self.high:.2f}, {self.pairs} pairs){verdict}"
 
 
