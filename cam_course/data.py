@@ -335,7 +335,7 @@ def _image_files(folder: Path) -> list[Path]:
     files = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in _SUFFIXES and p.is_file())
     return [p for p in files if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
 
-# %% ../nbs/10_data.ipynb #9ed08b03
+# %% ../nbs/10_data.ipynb #6ce7ab31
 def load_data(
     dataset: str | os.PathLike,  # "cifar10", "shapes", or a folder: with train/ and test/, or with CIFAR-10's files
     root: str | os.PathLike | None = None,  # cifar10: the folder that holds it
@@ -351,7 +351,7 @@ def load_data(
         raise ValueError(f"root={str(root)!r} is for 'cifar10' alone: leave it out, or give the folder as the data set")
     if dataset == "shapes":
         sizes = (10_000 if n_train is None else n_train, 2_000 if n_test is None else n_test)
-        return tuple(shapes(n, 2 * seed + k, size or 32) for k, n in enumerate(sizes))
+        return shapes(sizes[0], 2 * seed, size or 32), shapes(sizes[1], 2 * seed + 1, size or 32)
     if dataset == "cifar10":
         parts = _cifar10_parts(root, source, size, verbose)
     elif (folder := Path(dataset).expanduser()).is_dir():
@@ -371,10 +371,12 @@ def _some(data: ImageData, n: int | None, seed: int, name: str) -> ImageData:
     return data if n == len(data) else data.split(n, seed)[1]
 
 
-def _cifar10_parts(root: str | os.PathLike | None, source: str, size: int | None, verbose: bool) -> tuple:
+def _cifar10_parts(
+    root: str | os.PathLike | None, source: str, size: int | None, verbose: bool
+) -> tuple[ImageData, ImageData]:
     if size not in (None, 32):
         raise ValueError(f"size={size!r}: CIFAR-10 has 32x32 px")
-    return tuple(load_cifar10(root, source, split, verbose) for split in ("train", "test"))
+    return load_cifar10(root, source, "train", verbose), load_cifar10(root, source, "test", verbose)
 
 
 def _folder_parts(folder: Path, size: int | None) -> tuple[ImageData, ImageData]:

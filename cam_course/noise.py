@@ -132,11 +132,11 @@ def hash_normal(
     r, turn = (-2 * ((high + 0.5) * 2.0**-32).log()).sqrt(), low * (2.0**-32 * 2 * math.pi)
     return torch.cat([r * turn.cos(), r * turn.sin()], 1)[:, :size]
 
-# %% ../nbs/06_plateaus.ipynb #9c4271bc
+# %% ../nbs/06_plateaus.ipynb #feeb7fa4
 _ESCAPES = {"saddle": (SURFACES["saddle"], -0.2), "well": (WELL, -0.5)}  # and the loss below which a walker has escaped
 _WALKERS = 12
 
-
+# %% ../nbs/06_plateaus.ipynb #498aeb8b
 class NoiseEscape(Interactive):
     "Drag the start: twelve walkers whose gradients are noisy, and one without noise, at a saddle or on a plateau."
     js = "noise/escape.js"

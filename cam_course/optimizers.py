@@ -326,10 +326,7 @@ def trajectory(
         path[k] = np.where(gone[..., None], np.nan, here)
     return path
 
-# %% ../nbs/05_optimizers.ipynb #97c9d376
-RATES = tuple(float(f"{m}e{k}") for k in range(-4, 2) for m in (1, 2, 5))  # 0.0001, 0.0002, 0.0005, ... 50
-
-
+# %% ../nbs/05_optimizers.ipynb #dcfc31e7
 def loss_gap(
     surface: Surface,  # with at least one minimum
     path: np.ndarray,  # (..., 2)
@@ -349,6 +346,9 @@ def race_score(
     score = np.log10(loss_gap(surface, path[1:]) + 1e-12).mean(0)
     return np.where(inside, score, np.inf)
 
+# %% ../nbs/05_optimizers.ipynb #2372b742
+RATES = tuple(float(f"{m}e{k}") for k in range(-4, 2) for m in (1, 2, 5))  # 0.0001, 0.0002, 0.0005, ... 50
+
 
 def tuned_rate(
     name: str,                      # a key of OPTIMIZERS
@@ -361,12 +361,12 @@ def tuned_rate(
     paths = (trajectory(partial(make_optimizer, name, lr=lr), surface, start, steps) for lr in rates)
     return rates[int(np.argmin([race_score(surface, path).mean() for path in paths]))]
 
-# %% ../nbs/05_optimizers.ipynb #d8f735e5
+# %% ../nbs/05_optimizers.ipynb #ac1d4f26
 RACERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
 _RACE_NAMES = ("SGD", "Momentum", "Nesterov", "Adagrad", "RMSProp", "Adam")
 _RACE_SURFACES = ("bowl", "ravine", "tilted ravine", "saddle", "beale", "rosenbrock")
 
-
+# %% ../nbs/05_optimizers.ipynb #dcb594ad
 class OptimizerRace(Interactive):
     "Drag the start: six optimizers on one surface, all at one learning rate or each at its own best."
     js = "optimizers/race.js"

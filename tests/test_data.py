@@ -105,7 +105,8 @@ def test_other_seeds_choose_other_images():
     data = some(400)
     first, second = (data.split(0.1, seed)[1] for seed in (0, 1))
     assert not first.x.equal(second.x)
-    data = ImageData(torch.arange(400).view(-1, 1, 1, 1).to(torch.uint8), data.y, data.class_names)  # low byte of the row
+    low_bytes = torch.arange(400).view(-1, 1, 1, 1).to(torch.uint8)
+    data = ImageData(low_bytes, data.y, data.class_names)
     times = torch.zeros(256)
     for seed in range(300):  # every image has the same chance: 30 of 300 times on average
         times += data.split(40, seed)[1].x.flatten().long().bincount(minlength=256)

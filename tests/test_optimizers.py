@@ -393,7 +393,7 @@ def said(page):
 
 def test_race_is_driven_by_keyboard_mouse_and_controls(browser, tmp_path):
     with opened(browser, [OptimizerRace("ravine")], tmp_path) as page:
-        assert said(page).startswith("All at rate 0.1, after 150 steps: RMSProp under 1e-12, Nesterov 4e-8")
+        assert said(page).startswith("All at rate 0.1, after 150 steps: RMSProp under 1e−12, Nesterov 4e−8")
         before = drawn(page)
         page.focus(".cc-handle")
         page.keyboard.press("Shift+ArrowRight")

@@ -66,8 +66,8 @@ class FreshRun(Directive):
             return [nodes.note("", nodes.paragraph("", text))]
         s = json.loads(summary.read_text(encoding="utf-8"))
         up = "../"*env.docname.count("/")
-        rows = "".join(f"<tr><th scope=row>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>"
-                       for k, v in s["shown"].items())
+        code = {k: f"<code>{html.escape(v)}</code>" if k == "command" else html.escape(v) for k, v in s["shown"].items()}
+        rows = "".join(f"<tr><th scope=row>{html.escape(k)}</th><td>{v}</td></tr>" for k, v in code.items())
         report = f"{up}fresh_run/report.html"
         raw = (f'<table class="fresh-run"><tbody>{rows}</tbody></table>\n'
                f'<p><a href="{report}">Open the report on a page of its own</a></p>\n'

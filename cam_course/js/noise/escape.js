@@ -57,7 +57,7 @@ function render(context) {
     const firsts = losses.slice(0, WALKERS).map((loss) => loss.findIndex((v) => v < below)).filter((k) => k >= 0).sort((a, b) => a - b);
     const when = firsts.length ? `, the first at step ${firsts[0]}, the last at ${firsts.at(-1)}` : "";
     const text = `Noise ${std}: ${firsts.length} of ${WALKERS} walkers escape in ${steps} steps${when}. `
-      + `Without noise the loss ends at ${losses[WALKERS].at(-1).toFixed(3).replace("-", "−")}.`;
+      + `Without noise the loss ends at ${(Math.round(1000 * losses[WALKERS].at(-1)) / 1000 + 0).toFixed(3).replace("-", "−")}.`;
     map.describe(`${name === "saddle" ? "A saddle" : "A well in a plain"} with thirteen paths. ${text}`);
     chart.describe(`Loss against the step. ${text}`);
     fig.say(text);

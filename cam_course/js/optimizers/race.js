@@ -64,7 +64,8 @@ function render(context) {
         { color: i, width: 2, name: Number.isNaN(gaps[last]) ? `${title} gone` : tuned ? `${title} ${lr}` : title });
     });
     place();
-    const words = (gap) => (Number.isNaN(gap) ? "gone" : gap < FLOOR ? "under 1e-12" : gap < 0.01 ? gap.toExponential(0) : gap.toPrecision(1));
+    const words = (gap) => (Number.isNaN(gap) ? "gone" : gap < FLOOR ? "under 1e−12"
+      : gap < 0.01 ? gap.toExponential(0).replace("-", "−") : gap.toPrecision(1));
     const order = [...runs].sort((a, b) => (Number.isNaN(a.gaps.at(-1)) ? 1 : 0) - (Number.isNaN(b.gaps.at(-1)) ? 1 : 0) || a.gaps.at(-1) - b.gaps.at(-1));
     const text = `${tuned ? "Each at its best rate" : `All at rate ${fig.get("lr")}`}, after ${fig.get("steps")} steps: `
       + order.map(({ title, gaps }) => `${title} ${words(gaps.at(-1))}`).join(", ") + ".";
