@@ -175,7 +175,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             nb = execute(path, args.smoke, args.cwd, args.timeout)
         except Exception as e:
-            print(f"failed after {time.monotonic() - start:.1f} s (the file is unchanged)\n{e}", file=sys.stderr)
+            text = str(e) if sys.stderr.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", str(e))
+            print(f"failed after {time.monotonic() - start:.1f} s (the file is unchanged)\n{text}", file=sys.stderr)
             return 1
         if not args.smoke: write(nb, path)
         print(f"{time.monotonic() - start:.1f} s" + (" (smoke)" if args.smoke else ""))

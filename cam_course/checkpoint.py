@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .core import DataError, atomic_write, check_number
 
-# %% ../nbs/09_checkpoint.ipynb #2a37648d
+# %% ../nbs/09_checkpoint.ipynb #713fe800
 _TENSOR = "__tensor__"
 _PAIRS = "__pairs__"
 
@@ -44,7 +44,7 @@ def pack_state(
 
     return walk(state, ""), tensors
 
-
+# %% ../nbs/09_checkpoint.ipynb #e85792d6
 def unpack_state(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
     "The inverse of `pack_state`."
     if isinstance(skeleton, dict):
@@ -57,7 +57,7 @@ def unpack_state(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
         return [unpack_state(v, tensors) for v in skeleton]
     return skeleton
 
-# %% ../nbs/09_checkpoint.ipynb #ba84571a
+# %% ../nbs/09_checkpoint.ipynb #8de10f70
 def _digest(skeleton: str, tensors: Mapping[str, Tensor]) -> str:
     "SHA-256 over the skeleton and over name, type, shape and bytes of each tensor, in the order of the names."
     digest = hashlib.sha256(skeleton.encode())
@@ -79,7 +79,7 @@ def save_checkpoint(path: str | Path, state: Any) -> None:
     with atomic_write(path) as file:
         file.write(data)
 
-
+# %% ../nbs/09_checkpoint.ipynb #1d895b77
 def load_checkpoint(path: str | Path) -> Any:
     "The state in `path`, tensors on the CPU; raises `DataError` if it is torn, edited or not a checkpoint."
     from safetensors import SafetensorError, safe_open

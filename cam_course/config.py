@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from .core import check_choice, check_number, get_device, resolve_precision
 
-# %% ../nbs/38_config.ipynb #1ed671a3
+# %% ../nbs/38_config.ipynb #c36edfda
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw")
 SCHEDULERS = ("onecycle", "cosine", "step", "plateau", "constant")
 TRANSFORMS = ("crop", "flip", "rotate", "cutout", "noise")
 MODELS = ("resnet18", "resnet34")
 
-
+# %% ../nbs/38_config.ipynb #330d3034
 @dataclass(frozen=True)
 class TrainConfig:
     "Everything a training depends on; `check()` raises `ValueError` naming a wrong value and the remedy."

@@ -223,7 +223,7 @@ def _to_pil(image: Any) -> "Picture":
         raise ValueError(f"an array of {image.dtype}: give uint8, or floats in [0, 1]")
     return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
 
-# %% ../nbs/10_data.ipynb #cc664c48
+# %% ../nbs/10_data.ipynb #197e7b7c
 def from_dataset(
     dataset: Any,  # gives (image, label) by index, or one after the other; labels are whole numbers
     class_names: Sequence[str] | None = None,  # None: the data set's own `classes`, else "0", "1", ...
@@ -249,7 +249,7 @@ def from_dataset(
     y = torch.tensor(labels, dtype=torch.int64)
     return ImageData(torch.from_numpy(np.stack(images)), y, tuple(map(str, names)), name or type(dataset).__name__)
 
-
+# %% ../nbs/10_data.ipynb #d550edbc
 def _pairs(dataset: Any) -> Iterator[Any]:
     "The items of a data set with length and index, or of anything that can be gone through."
     if not hasattr(dataset, "__len__"):
@@ -335,7 +335,7 @@ def _image_files(folder: Path) -> list[Path]:
     files = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in _SUFFIXES and p.is_file())
     return [p for p in files if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
 
-# %% ../nbs/10_data.ipynb #6ce7ab31
+# %% ../nbs/10_data.ipynb #6842efcb
 def load_data(
     dataset: str | os.PathLike,  # "cifar10", "shapes", or a folder: with train/ and test/, or with CIFAR-10's files
     root: str | os.PathLike | None = None,  # cifar10: the folder that holds it
@@ -363,7 +363,7 @@ def load_data(
     train, test = parts
     return _some(train, n_train, seed, "n_train"), _some(test, n_test, seed, "n_test")
 
-
+# %% ../nbs/10_data.ipynb #575e945b
 def _some(data: ImageData, n: int | None, seed: int, name: str) -> ImageData:
     if n is None:
         return data

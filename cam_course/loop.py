@@ -70,11 +70,11 @@ def train_step(
     optimizer.step()
     return loss.detach(), (logits.detach().argmax(1) == y).sum()
 
-# %% ../nbs/13_loop.ipynb #4a3fcb69
+# %% ../nbs/13_loop.ipynb #03812112
 class TrainingDiverged(RuntimeError):
     "The loss became NaN or infinite; the message says when, at which learning rate, and what to try."
 
-
+# %% ../nbs/13_loop.ipynb #f9ead4f1
 class Meter:
     "Sums of an epoch (loss, hits, images) on the device; `first_bad` is the first step with a loss that isn't finite."
 
@@ -102,7 +102,7 @@ class Meter:
         loss, hits, images = self.sums.tolist()
         return loss / max(images, 1), hits / max(images, 1)
 
-# %% ../nbs/13_loop.ipynb #52aa76b7
+# %% ../nbs/13_loop.ipynb #bd348596
 @torch.no_grad()
 def predict(
     model: nn.Module,  # any net from images to logits
@@ -124,7 +124,7 @@ def predict(
             found.append((logits + model(x.flip(-1)).float()) / 2 if tta else logits)
     return torch.cat(found).cpu()
 
-
+# %% ../nbs/13_loop.ipynb #cb04f3f9
 def evaluate(
     model: nn.Module,
     data: ImageData,
@@ -137,7 +137,7 @@ def evaluate(
     logits, y = predict(model, data, normalize, batch_size, device, tta), data.y.cpu()
     return F.cross_entropy(logits, y).item(), (logits.argmax(1) == y).double().mean().item()
 
-# %% ../nbs/13_loop.ipynb #3fccd040
+# %% ../nbs/13_loop.ipynb #d65ac60e
 class History(list):
     "The rows of a training, a dict an epoch; `arrays()` gives columns, `to_csv`/`from_csv` keep every digit."
 
@@ -162,7 +162,7 @@ class History(list):
             rows = [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
         return cls({**row, "epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows)
 
-
+# %% ../nbs/13_loop.ipynb #467b01fb
 LOG_HEADER = " epoch  train loss    acc   test loss    acc         lr  images/s    time     ETA"
 
 

@@ -33,7 +33,7 @@ from cam_course.transforms import (
     RandomRotation,
 )
 
-# %% ../nbs/40_main.ipynb #4637202d
+# %% ../nbs/40_main.ipynb #69b3f810
 def build_optimizer(config: TrainConfig, model: nn.Module) -> Optimizer:
     "The optimizer that `config` names, on all parameters of `model`."
     lr, decay, momentum = config.max_lr, config.weight_decay, config.momentum
@@ -49,7 +49,7 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> Optimizer:
     }
     return make[config.optimizer](model.parameters())
 
-
+# %% ../nbs/40_main.ipynb #aa7d7ab3
 def build_scheduler(config: TrainConfig, optimizer: Optimizer, steps_per_epoch: int) -> Any:
     "The schedule that `config` names, or None for a constant rate."
     from torch.optim import lr_scheduler as lrs
@@ -66,7 +66,7 @@ def build_scheduler(config: TrainConfig, optimizer: Optimizer, steps_per_epoch: 
     }
     return make[config.scheduler]()
 
-# %% ../nbs/40_main.ipynb #6c9f2bd0
+# %% ../nbs/40_main.ipynb #e2e2f8e7
 def build_transform(config: TrainConfig, data: ImageData) -> Compose:
     "The augmentation that `config` names, in its order; what is cut out is filled with the mean color of the data set."
     mean_color = tuple(round(255 * m) for m in data.mean)
@@ -92,7 +92,7 @@ def build_model(config: TrainConfig, num_classes: int, in_channels: int) -> nn.M
         residual=config.residual,
     )
 
-
+# %% ../nbs/40_main.ipynb #b8eabeb1
 def build_trainer(config: TrainConfig, train: ImageData, test: ImageData, run_dir: Path | None = None) -> Trainer:
     "Model, optimizer, schedule and loop of `config`, seeded, ready for `fit()`."
     seed_everything(config.seed)
@@ -162,7 +162,7 @@ class Run:
 
         return plot_confusion(self.errors.confusion(), self.errors.class_names)
 
-# %% ../nbs/40_main.ipynb #2cb48a23
+# %% ../nbs/40_main.ipynb #a45e3929
 def run(
     config: TrainConfig,  # what to train, and how
     resume: bool = False,  # True: if the folder is there, go on with it (or, if it is finished, just load it)
@@ -188,7 +188,7 @@ def _load(config: TrainConfig) -> tuple[ImageData, ImageData]:
     limits = {"n_train": config.n_train, "n_test": config.n_test}
     return load_data(config.dataset, config.data_dir, source=config.source, **limits)
 
-
+# %% ../nbs/40_main.ipynb #1a43ddd8
 def _check_layer(config: TrainConfig, data: ImageData) -> None:
     "Refuse a layer that is too small for Grad-CAM now, not after a night of training."
     from cam_course.gradcam import check_layer
@@ -210,7 +210,7 @@ def _train(config: TrainConfig, train: ImageData, test: ImageData, folder: Path)
         write_figures(result)
     return result
 
-
+# %% ../nbs/40_main.ipynb #f4e4a7ef
 def _result(
     config: TrainConfig, folder: Path, model: nn.Module, history: History, test: ImageData, normalize: Normalize
 ) -> Run:
@@ -219,7 +219,7 @@ def _result(
     errors = Misclassified.find(model.eval(), test, normalize)
     return Run(folder, config, history, model, test, errors, normalize)
 
-# %% ../nbs/40_main.ipynb #8d76e4c7
+# %% ../nbs/40_main.ipynb #2ac9b400
 def write_figures(result: Run) -> None:
     "Draw curves, galleries and confusion matrix into the run folder, and report.html from them."
     from cam_course.report import save_figures, write_report
@@ -244,7 +244,7 @@ def read_config(folder: str | Path) -> TrainConfig:
     except (TypeError, KeyError, ValueError) as error:
         raise DataError(f"{str(path)!r} is damaged or of another version: {error}") from error
 
-
+# %% ../nbs/40_main.ipynb #620488b0
 def _same_config(asked: TrainConfig, found: TrainConfig) -> None:
     ignored = {"runs", "name", "data_dir", "source", "device", "checkpoint_seconds", "gallery"}
     for key, value in dataclasses.asdict(asked).items():
@@ -264,7 +264,7 @@ def resume_run(folder: str | Path, **changes: Any) -> Run:
         return _load_finished(config, folder, train, test)
     return _train(config, train, test, folder)
 
-
+# %% ../nbs/40_main.ipynb #313708b6
 def _load_finished(config: TrainConfig, folder: Path, train: ImageData, test: ImageData) -> Run:
     from safetensors.torch import load_file
 
@@ -273,7 +273,7 @@ def _load_finished(config: TrainConfig, folder: Path, train: ImageData, test: Im
     history = History.from_csv(folder / "history.csv")
     return _result(config, folder, model.to(memory_format=torch.channels_last), history, test, Normalize.of(train))
 
-# %% ../nbs/40_main.ipynb #585aa221
+# %% ../nbs/40_main.ipynb #d96cc889
 def cli(args: Sequence[str] | None = None) -> int:
     "The command `cam-course`; returns the exit code."
     import tyro
@@ -299,7 +299,7 @@ _ABOUT = (
     "Exit codes: 0 done, 1 failed, 2 wrong value, 130/143 stopped with the state saved."
 )
 
-
+# %% ../nbs/40_main.ipynb #b7b309b1
 def _peek_recipe(args: Sequence[str]) -> TrainConfig:
     "The recipe named on the command line gives the defaults of all other options."
     for i, arg in enumerate(args):
@@ -308,7 +308,7 @@ def _peek_recipe(args: Sequence[str]) -> TrainConfig:
             return recipe(name)
     return RECIPES["assignment"]
 
-
+# %% ../nbs/40_main.ipynb #9838cdc6
 def _commands(defaults: TrainConfig, tyro: Any) -> dict[str, Any]:
     def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = defaults, resume: bool = False) -> None:
         "Train, and leave a run folder. With --resume go on with the folder --name if it is there."

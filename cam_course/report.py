@@ -70,7 +70,7 @@ def _alt_texts(folder: str | Path) -> dict[str, str]:
     path = Path(folder) / "figures" / "alt.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
-# %% ../nbs/39_report.ipynb #e33a1ded
+# %% ../nbs/39_report.ipynb #9aa72a5f
 _CSS = """
 :root{--fg:#1d2127;--mut:#5d6570;--line:#d9dde3;--bg:#fff;--card:#f6f7f9;color-scheme:light dark}
 @media(prefers-color-scheme:dark){:root{--fg:#e7e9ec;--mut:#a3abb6;--line:#3a414b;--bg:#15181c;--card:#1e2329}}
@@ -93,7 +93,7 @@ _SECTIONS = {
     "confusion": "Confusion matrix",
 }
 
-
+# %% ../nbs/39_report.ipynb #b2f41232
 def _table(rows: Mapping[str, Any]) -> str:
     cells = "".join(
         f"<tr><th scope=row>{html.escape(str(k))}</th><td>{html.escape(_plain(v))}</td></tr>" for k, v in rows.items()
@@ -109,7 +109,7 @@ def _picture(folder: Path, name: str, alt: str) -> str:
     data = base64.b64encode((folder / "figures" / f"{name}.png").read_bytes()).decode()
     return f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}"></figure>'
 
-# %% ../nbs/39_report.ipynb #c6aba490
+# %% ../nbs/39_report.ipynb #d6477908
 def read_run(folder: str | Path) -> tuple[dict[str, Any], dict[str, str], History]:
     "Config, environment and history of a run folder; raises `FileNotFoundError` or `DataError` naming what is missing."
     folder = Path(folder)
@@ -127,7 +127,7 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], dict[str, str], Histor
     except (ValueError, KeyError) as error:
         raise DataError(f"config, environment or history in {str(folder)!r} can't be read: {error}") from error
 
-
+# %% ../nbs/39_report.ipynb #ea3795b4
 def write_report(folder: str | Path) -> Path:
     "Make `folder/report.html` from what the run folder holds, and return its path."
     folder = Path(folder)
@@ -155,7 +155,7 @@ def write_report(folder: str | Path) -> Path:
     write_text(folder / "report.html", page)
     return folder / "report.html"
 
-# %% ../nbs/39_report.ipynb #adb3c8fa
+# %% ../nbs/39_report.ipynb #bbd710a4
 _CODE = {"model": "models/resnet.py", "utils": "transforms.py, gradcam.py, gallery.py, trainer.py", "main": "main.py"}
 
 
@@ -168,7 +168,7 @@ def repository() -> str:
     urls = [u.partition(",")[2].strip() for u in about.get_all("Project-URL") or []]
     return next((u for u in [about.get("Home-page"), *urls] if u), "")
 
-
+# %% ../nbs/39_report.ipynb #3e6247e6
 def write_submission(
     folder: str | Path,  # a finished run
     out: str | Path,  # a folder to make; it must not exist or be empty

@@ -266,7 +266,7 @@ class Drawn(NamedTuple):
 
 _BLOCK = 128  # images painted at once: small enough for the processor's cache
 
-# %% ../nbs/09_shapes.ipynb #15fa8519
+# %% ../nbs/09_shapes.ipynb #bb8a2314
 def draw_shapes(
     n: int,  # how many images
     seed: int = 0,  # another seed, other images
@@ -278,10 +278,9 @@ def draw_shapes(
     cue: float | None = None,  # 0..1: how often a badge's color names the class; 0.5 says nothing; None: no badge
     cue_pair: tuple[str, str] | None = None,  # the classes that get a badge; None: the first two
 ) -> Drawn:
-    """Draw images of objects on textured grounds, with their labels and exact masks.
+    """Draw images of objects on textured grounds, with labels and exact masks; raises `ValueError` for wrong options.
 
-    Lengths are for `size=32`: objects 10-16 px wide at uniform positions. The same seed and options give the same
-    images, and fewer of them are the first of more. Raises `ValueError` for options out of range.
+    Lengths are for `size=32`: objects 10-16 px wide at uniform positions. Fewer images are the first of more.
     """
     names = _check_options(n, seed, size, classes, second_object, distractors, contrast, cue, cue_pair)
     for_labels, for_plan, for_texture, for_cue = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(4))
@@ -304,8 +303,7 @@ def draw_shapes(
         x[part], masks[part], badge = _paint({k: v[part] for k, v in plan.items()}, texture)
         if badge is not None:
             badges[part] = badge
-    extra = {"center": plan["center"], "width": plan["width"]}
-    extra |= {"y2": y[:, 1].contiguous()} if second_object else {}
+    extra = {"center": plan["center"], "width": plan["width"]} | ({"y2": y[:, 1].contiguous()} if second_object else {})
     extra |= {"cue": plan["cue"], "cue_mask": badges} if cue is not None else {}
     return Drawn(x, y[:, 0].contiguous(), masks, extra, names)
 

@@ -72,13 +72,14 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(message)
         self.signal = number
 
-# %% ../nbs/13_trainer.ipynb #567c06ea
+# %% ../nbs/13_trainer.ipynb #8a382fab
 def _accelerator(device: torch.device, precision: str) -> Any:
     "An Accelerator for this device and precision; in one process its global state is made anew when these change."
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    mixed = "no" if precision == "fp32" else precision
+    found = resolve_precision(precision, device)
+    mixed = "no" if found == "fp32" else found
     state = AcceleratorState._shared_state
     if state and AcceleratorState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -98,7 +99,7 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     for param, entries in optimizer.state.items():
         optimizer.state[param] = {name: _like(value, param) for name, value in entries.items()}
 
-# %% ../nbs/13_trainer.ipynb #70ddd953
+# %% ../nbs/13_trainer.ipynb #9c00168a
 class Trainer:
     """Train `model` on `train`, measure it on `test` after each epoch, and be able to go on after any interruption.
 
@@ -131,9 +132,7 @@ class Trainer:
         progress: bool | None = None,  # None: a bar where somebody is looking
     ):
         _check_arguments(locals())
-        self.device = get_device(device)
-        self.precision = resolve_precision(precision, self.device)
-        self.accelerator = _accelerator(self.device, self.precision)
+        self.accelerator = _accelerator(get_device(device), precision)
         self.device = self.accelerator.device
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.train, self.test, self.held_out = train, test, held_out
@@ -191,7 +190,7 @@ def _averaged(model: nn.Module, decay: float) -> nn.Module:
 
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
-# %% ../nbs/13_trainer.ipynb #40d09c85
+# %% ../nbs/13_trainer.ipynb #ed12f87a
 def get_state(trainer: Trainer) -> dict[str, Any]:
     "All that the next step depends on (see the checkpoint chapter), and the history so far."
     t, scaler = trainer, trainer.accelerator.scaler
@@ -211,7 +210,7 @@ def get_state(trainer: Trainer) -> dict[str, Any]:
         "lrs": t.lrs,
     }
 
-
+# %% ../nbs/13_trainer.ipynb #a3782457
 def load_state(trainer: Trainer, state: dict[str, Any]) -> None:
     "Put `get_state`'s result into a trainer made with the same arguments."
     t, scaler = trainer, trainer.accelerator.scaler
@@ -234,7 +233,7 @@ def save_state(trainer: Trainer) -> None:
     if trainer.checkpoints is not None and trainer.accelerator.is_main_process:
         trainer.checkpoints.save(trainer.step, get_state(trainer))
 
-# %% ../nbs/13_trainer.ipynb #fa399690
+# %% ../nbs/13_trainer.ipynb #33af8bd5
 def train_epoch(trainer: Trainer, net: nn.Module, optimizer: Any, stop: Sequence[int] = ()) -> None:
     "Run the rest of the current epoch (from `trainer.batch` on) with the prepared `net` and `optimizer`."
     t, acc = trainer, trainer.accelerator
@@ -264,7 +263,7 @@ def train_epoch(trainer: Trainer, net: nn.Module, optimizer: Any, stop: Sequence
             where = f"; resume from {t.run_dir}" if t.run_dir else ""
             raise Interrupted(f"stopped by {signal.Signals(stop[0]).name} after step {t.step}{where}", stop[0])
 
-
+# %% ../nbs/13_trainer.ipynb #fa2fcce7
 def _bar(trainer: Trainer, batches: Iterator, start: int, total: int) -> Iterator:
     "The batches behind a progress bar: in notebooks and terminals by default, never in a file or a pipe."
     ipython = sys.modules.get("IPython")
@@ -274,7 +273,7 @@ def _bar(trainer: Trainer, batches: Iterator, start: int, total: int) -> Iterato
     label = f"epoch {trainer.epoch + 1}/{trainer.epochs}"
     return tqdm(batches, label, total, leave=False, disable=hidden, initial=start, unit="batch")
 
-# %% ../nbs/13_trainer.ipynb #98e4a7b3
+# %% ../nbs/13_trainer.ipynb #1dd679af
 def _finish_epoch(trainer: Trainer) -> None:
     "Measure, write the row, step the schedule, save, tell the callbacks."
     t = trainer
@@ -298,7 +297,7 @@ def _finish_epoch(trainer: Trainer) -> None:
     t.say(_log_lines(t)[-1])
     _call(t, "on_epoch_end")
 
-
+# %% ../nbs/13_trainer.ipynb #1a9e26ee
 def _log_lines(trainer: Trainer) -> list[str]:
     rows, lines = trainer.history, [LOG_HEADER]
     for i, row in enumerate(rows, start=1):

@@ -1,112 +1,34 @@
-"Downloads, archives, pickles and the cache of decoded arrays, with every fault that we could think of."
+"Downloads and the cache of decoded arrays, with every fault that we could think of."
 import errno
-import gzip
 import hashlib
-import io
 import os
-import pickle
 import resource
 import subprocess
 import sys
-import tarfile
 import textwrap
 import threading
+import time
 import warnings
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from data_faults import BODY, closed_port, file_limit, loopback, names, small_disk
 
 from cam_course import sources
 from cam_course.core import DataError
 from cam_course.sources import (
     Remote,
-    archive_members,
     cached_arrays,
     download,
     download_first,
     known_hash,
-    safe_unpickle,
 )
-
-BODY = bytes(np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8))
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CAM_COURSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-class Loopback(ThreadingHTTPServer):
-    "A file server on 127.0.0.1 with faults: `script` holds one per request to come, as (kind, number)."
-
-    daemon_threads = True
-
-    def __init__(self, files, script=()):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.files, self.script, self.asked = files, list(script), []
-
-    def remote(self, path="file.bin", body=None, name="loopback"):
-        body = self.files[path] if body is None else body
-        url = f"http://127.0.0.1:{self.server_port}/{path}"
-        return Remote(name, url, hashlib.sha256(body).hexdigest(), len(body))
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server = self.server
-        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
-        server.asked.append((self.path, start))
-        kind, number = server.script.pop(0) if server.script else ("good", 0)
-        body = server.files.get(self.path.lstrip("/"))
-        if kind == "status" or body is None:
-            return self.send_error(number if kind == "status" else 404)
-        if kind == "no ranges":
-            start = 0
-        if start >= len(body) and start:
-            return self.send_error(416)
-        self.send_response(206 if start else 200)
-        if kind != "endless":
-            self.send_header("Content-Length", str(len(body) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.end_headers()
-        try:
-            if kind == "endless":
-                while True:
-                    self.wfile.write(body)
-            self.wfile.write(body[start : start + number] if kind in ("cut", "stall") else body[start:])
-            if kind == "stall":
-                self.wfile.flush()
-                threading.Event().wait(2)
-        except OSError:
-            pass  # the client hung up
-        self.close_connection = True
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def loopback(files=None, script=()):
-    server = Loopback({"file.bin": BODY} if files is None else files, script)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def closed_port():
-    with loopback() as server:
-        return server.remote()
-
-
-def names(folder):
-    return sorted(p.name for p in folder.rglob("*") if p.is_file())
 
 
 # ---- downloads
@@ -233,30 +155,6 @@ def test_many_at_once_get_the_file(tmp_path):
 # ---- full disks
 
 
-@contextmanager
-def small_disk(folder):
-    "A tmpfs of 100 kB at `folder` where we may mount one; else yields False."
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "none", folder]
-    mounted = subprocess.run(mount, capture_output=True).returncode == 0
-    try:
-        yield mounted
-    finally:
-        if mounted:
-            subprocess.run(["umount", "-l", folder], check=True)
-
-
-@contextmanager
-def file_limit(size):
-    "Writes beyond `size` bytes fail with EFBIG, as on a full disk."
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_disk_full_while_downloading(tmp_path):
     with loopback() as server, file_limit(100_000), pytest.raises(OSError, match="CAM_COURSE_CACHE") as error:
         download(server.remote(), tmp_path / "d", progress=False)
@@ -315,6 +213,16 @@ def test_damaged_cache_is_built_anew(tmp_path, name, damage):
     assert isinstance(cached_arrays("key", lambda: pytest.fail("not repaired"))[0], np.memmap)
 
 
+def test_files_of_killed_processes_are_swept(tmp_path):
+    folder = tmp_path / "cache" / "arrays" / "key"
+    folder.mkdir(parents=True)
+    for name, age in [(".x.npy.old.tmp", 4000), (".x.npy.new.tmp", 10)]:
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    cached_arrays("key", arrays)
+    assert names(folder) == [".x.npy.new.tmp", "x.npy", "y.npy"]
+
+
 def test_unwritable_cache_warns_and_goes_on(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("CAM_COURSE_CACHE", str(tmp_path / "file"))
@@ -371,148 +279,6 @@ def test_notes_of_hashes_follow_the_file(tmp_path, monkeypatch):
     for note in (tmp_path / "cache" / "hashes").iterdir():
         note.write_text("{torn")
     assert known_hash(file) == hashlib.sha256(b"two").hexdigest()
-
-
-# ---- archives
-
-
-def tar_gz(path, members):
-    "An archive of (name or TarInfo, content); returns its sha256."
-    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
-        for member, content in members:
-            info = tarfile.TarInfo(member) if isinstance(member, str) else member
-            info.size = info.size or len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def link(name, target, kind):
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
-    return info
-
-
-def test_members_are_read_in_order(tmp_path):
-    digest = tar_gz(tmp_path / "a.tar.gz", [("d/one", b"1"), ("d/two", b"22"), ("d/three", b"333")])
-    assert archive_members(tmp_path / "a.tar.gz", ["d/three", "d/one"], digest) == {"d/three": b"333", "d/one": b"1"}
-    assert names(tmp_path) == ["a.tar.gz"]  # nothing was unpacked
-
-
-def test_other_archive_is_not_opened(tmp_path, monkeypatch):
-    digest = tar_gz(tmp_path / "a.tar.gz", [("d/one", b"1")])
-    monkeypatch.setattr(sources.tarfile, "open", lambda *_, **__: pytest.fail("opened"))
-    with pytest.raises(DataError, match=f"sha256 {digest}, not {'0' * 64}.*Nothing in it was opened"):
-        archive_members(tmp_path / "a.tar.gz", ["d/one"], "0" * 64)
-
-
-@pytest.mark.parametrize(
-    "member",
-    [
-        "../outside", "d/../../outside", "/etc/outside", "..", "d\\..\\..\\outside", "C:\\outside", "\\\\host\\share",
-        link("d/link", "/etc/passwd", tarfile.SYMTYPE), link("d/hard", "../../x", tarfile.LNKTYPE),
-        link("d/pipe", "", tarfile.FIFOTYPE), link("d/device", "", tarfile.CHRTYPE),
-    ],
-)  # fmt: skip
-def test_suspicious_member_is_refused(tmp_path, member):
-    digest = tar_gz(tmp_path / "a.tar.gz", [("d/one", b"1"), (member, b"")])
-    with pytest.raises(DataError, match=r"a.tar.gz: member .* (points out of the archive|is neither file nor folder)"):
-        archive_members(tmp_path / "a.tar.gz", ["d/one"], digest)
-    assert names(tmp_path) == ["a.tar.gz"]
-
-
-def test_oversize_members_and_too_many_are_refused(tmp_path):
-    digest = tar_gz(tmp_path / "a.tar.gz", [("d/one", bytes(40_000_001))])
-    with pytest.raises(DataError, match=r"'d/one' \(40,000,001 bytes\) is over the limit"):
-        archive_members(tmp_path / "a.tar.gz", ["d/one"], digest)
-    digest = tar_gz(tmp_path / "b.tar.gz", [(f"d/{i}", b"") for i in range(65)])
-    with pytest.raises(DataError, match="over the limit"):
-        archive_members(tmp_path / "b.tar.gz", ["d/1"], digest)
-
-
-def test_missing_member_and_torn_archives(tmp_path):
-    digest = tar_gz(tmp_path / "a.tar.gz", [("d/one", BODY), ("d/two", BODY)])
-    with pytest.raises(DataError, match="has no member 'd/three'"):
-        archive_members(tmp_path / "a.tar.gz", ["d/three"], digest)
-    blob = (tmp_path / "a.tar.gz").read_bytes()
-    for torn in (blob[: len(blob) // 2], b"no gzip", b"", gzip.compress(b"no tar" * 300), bytes(blob[:10]) + bytes(90)):
-        (tmp_path / "t.tar.gz").write_bytes(torn)
-        with pytest.raises(DataError, match=r"t\.tar\.gz"):
-            archive_members(tmp_path / "t.tar.gz", ["d/one"], hashlib.sha256(torn).hexdigest())
-
-
-# ---- pickles
-
-
-def python2_batch(x, labels):
-    "The pickle (protocol 2) that Python 2's cPickle wrote for {'data': x, 'labels': labels}."
-    shape = b"".join(b"J" + int(n).to_bytes(4, "little") for n in x.shape)
-    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    raw = b"T" + x.nbytes.to_bytes(4, "little") + x.tobytes()
-    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-    array += b"(K\x01(" + shape + b"t" + dtype + b"\x89" + raw + b"tb"
-    numbers = b"".join(b"K" + bytes([k]) for k in labels)
-    return b"\x80\x02}(U\x04data" + array + b"U\x06labels](" + numbers + b"eu."
-
-
-class Evil:
-    def __init__(self, call, *args):
-        self.call, self.args = call, args
-
-    def __reduce__(self):
-        return self.call, self.args
-
-
-@pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("call", [os.system, eval, exec, subprocess.call, getattr, np.load, __import__], ids=repr)
-def test_malicious_pickle_is_refused(tmp_path, call, protocol):
-    marker = tmp_path / "ran"
-    argument = f"touch {marker}" if call in (os.system, subprocess.call) else f"open({str(marker)!r}, 'w')"
-    blob = pickle.dumps({"data": Evil(call, argument)}, protocol=protocol)
-    with pytest.raises(DataError, match="batch: pickle refused: it asks for"):
-        safe_unpickle(blob, "batch")
-    assert not marker.exists()
-
-
-def test_nested_and_indirect_pickles_are_refused(tmp_path):
-    marker = tmp_path / "ran"
-    inner = pickle.dumps(Evil(os.system, f"touch {marker}"))
-    for call, *args in [(pickle.loads, inner), (io.BytesIO, b"1"), (type, "X", (), {})]:
-        with pytest.raises(DataError, match="pickle refused"):
-            safe_unpickle(pickle.dumps({"data": Evil(call, *args)}), "batch")
-    objects = np.array([Evil(os.system, f"touch {marker}")], dtype=object)
-    for array in (objects, np.arange(3.0), np.asfortranarray(np.zeros((2, 2), np.uint8)), np.zeros(2, "V3")):
-        with pytest.raises(DataError, match="pickle refused"):
-            safe_unpickle(pickle.dumps({"data": array}, protocol=4), "batch")
-    assert not marker.exists()
-
-
-def test_arrays_of_both_pythons_are_read():
-    "Python 2 writes the array's bytes as a string (BINSTRING), with names of the old NumPy."
-    x = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
-    old = python2_batch(x, [1, 0, 2])
-    new = pickle.dumps({"data": x, "labels": [1, 0, 2]}, protocol=4)
-    for blob in (old, new):
-        batch = safe_unpickle(blob, "batch")
-        assert (batch["data"] == x).all() and batch["data"].flags.writeable and batch["labels"] == [1, 0, 2]
-    assert (pickle.loads(old, encoding="latin1")["data"] == x).all()  # Python agrees that it is one
-
-
-def test_damaged_pickles_are_data_errors():
-    blob = python2_batch(np.arange(100, dtype=np.uint8), [1, 2, 3])
-    rng = np.random.default_rng(0)
-    outcomes = set()
-    for _ in range(3000):
-        torn = bytearray(blob[: rng.integers(1, len(blob) + 1)] if rng.random() < 0.5 else blob)
-        torn[rng.integers(len(torn))] = rng.integers(256)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                safe_unpickle(bytes(torn), "batch")
-            outcomes.add("read")  # a changed pixel, say
-        except DataError as error:
-            assert str(error).startswith("batch")
-            outcomes.add("refused")
-    assert outcomes == {"read", "refused"}
 
 
 def test_library_says_nothing_at_import_and_needs_no_network_library():

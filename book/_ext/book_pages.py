@@ -1,6 +1,7 @@
 """What the book adds to a page: the stamp of its outputs, the fresh run, search that works from the file system."""
 import html
 import json
+import re
 from configparser import ConfigParser
 from datetime import date
 from pathlib import Path
@@ -66,8 +67,9 @@ class FreshRun(Directive):
             return [nodes.note("", nodes.paragraph("", text))]
         s = json.loads(summary.read_text(encoding="utf-8"))
         up = "../"*env.docname.count("/")
-        code = {k: f"<code>{html.escape(v)}</code>" if k == "command" else html.escape(v) for k, v in s["shown"].items()}
-        rows = "".join(f"<tr><th scope=row>{html.escape(k)}</th><td>{v}</td></tr>" for k, v in code.items())
+        shown = {k: html.escape(v) for k, v in s["shown"].items()}
+        shown["command"] = f"<code>{shown['command']}</code>"
+        rows = "".join(f"<tr><th scope=row>{k}</th><td>{v}</td></tr>" for k, v in shown.items())
         report = f"{up}fresh_run/report.html"
         raw = (f'<table class="fresh-run"><tbody>{rows}</tbody></table>\n'
                f'<p><a href="{report}">Open the report on a page of its own</a></p>\n'
@@ -75,5 +77,20 @@ class FreshRun(Directive):
         return [nodes.raw("", raw, format="html")]
 
 
+def mend_html(app, pagename, templatename, context, doctree) -> None:
+    """What the writers get wrong for screen readers: a fold's label hides its text, and the parameters of a long
+    signature are a definition list without terms."""
+    if not (body := context.get("body")): return
+    body = body.replace(' aria-label="Toggle hidden content"', "")
+    context["body"] = re.sub(r'<dt class="sig.*?</dt>', lambda m: _parameters(m[0]), body, flags=re.S)
+
+
+def _parameters(signature: str) -> str:
+    for old, new in (("<dl>", '<span class="sig-params">'), ("</dl>", "</span>"), ("<dd>", "<span>"), ("</dd>", "</span>")):
+        signature = signature.replace(old, new)
+    return signature
+
+
 def setup(app) -> None:
+    app.connect("html-page-context", mend_html)
     app.add_directive("fresh-run", FreshRun)

@@ -1,2 +1,6 @@
 // Opened from the file system a page may not fetch another one: search then shows titles without excerpts.
 if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
+// The theme's buttons say one thing and show another to a screen reader.
+for (const button of document.querySelectorAll(".search-button-field")) button.removeAttribute("aria-label");
+for (const icon of document.querySelectorAll(".theme-switch-button i")) icon.setAttribute("aria-hidden", "true");

@@ -119,7 +119,7 @@ class ResNet(nn.Module):
         "Normalized images (N, in_channels, H, W), of 8 px and more -> logits (N, num_classes)."
         return self.forward_from(self.forward_to(x, "layer4"), "layer4")
 
-# %% ../../nbs/12_resnet.ipynb #86905516
+# %% ../../nbs/12_resnet.ipynb #87cf8630
 def _initialize(model: ResNet) -> None:
     "He et al. 2015; without a norm by fan-in, and each residual block starts as its shortcut."
     for module in model.modules():
@@ -141,7 +141,7 @@ def _check_images(model: ResNet, x: Tensor) -> None:
     "`ValueError` unless x is a batch of float images that `model` can take."
     if x.ndim != 4 or x.shape[1] != model.in_channels:
         wanted, got = f"(N, {model.in_channels}, H, W)", tuple(x.shape)
-        raise ValueError(f"images must have shape {wanted}, got {got}: x[None] for one, in_channels= for other channels")
+        raise ValueError(f"images must have shape {wanted}, got {got}: x[None] for one, in_channels= for others")
     if not x.is_floating_point():
         raise ValueError(f"images are {x.dtype}: normalize them first, Normalize(mean, std)(x)")
     if min(x.shape[2:]) < 8:

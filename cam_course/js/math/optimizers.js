@@ -1,4 +1,5 @@
-// The arithmetic of nbs/05_optimizers.ipynb: six optimizers on six surfaces; tests/test_optimizers.py holds both to 1e-9.
+// The arithmetic of nbs/05_optimizers.ipynb: six optimizers on six surfaces.
+// tests/test_optimizers.py holds both to 1e-9.
 
 const twist = (a, b, degrees) => {                         // matrix with eigenvalues a, b, turned by an angle
   const c = Math.cos((degrees * Math.PI) / 180), s = Math.sin((degrees * Math.PI) / 180);
@@ -11,7 +12,7 @@ const quadraticSurface = (a, b, degrees, start) => {
     f: (x, y) => 0.5 * ((x * p + y * q) * x + (x * q + y * r) * y), grad: (x, y) => [x * p + y * q, x * q + y * r] };
 };
 
-/** The surfaces of nbs/03_descent.ipynb that the race runs on: f, its gradient, the picture's limits, the lowest value. */
+/** The surfaces of nbs/03_descent.ipynb that the race runs on: f, its gradient, the limits of the picture, the minima. */
 export const RACE_SURFACES = {
   bowl: quadraticSurface(1, 2, 0, [-4, 2.5]),
   ravine: quadraticSurface(0.1, 5, 0, [-4.5, 1.5]),
@@ -84,6 +85,7 @@ export function raceScore(surfaceName, path) {
 
 /** The rate of the grid with the best score from this start; the first of equal ones. */
 export function tunedRate(optimizer, surfaceName, start, steps) {
-  const scores = RACE_RATES.map((lr) => raceScore(surfaceName, raceTrajectory(optimizer, surfaceName, start, lr, steps)));
+  const run = (lr) => raceTrajectory(optimizer, surfaceName, start, lr, steps);
+  const scores = RACE_RATES.map((lr) => raceScore(surfaceName, run(lr)));
   return RACE_RATES[scores.indexOf(Math.min(...scores))];
 }

@@ -7,10 +7,12 @@ import { surface } from "../lib/surface.js";
 import { ESCAPES, hashNormal, noisyDescent } from "../math/noise.js";
 
 const WALKERS = 12;
+const rounded = (v) => (Math.round(1000 * v) / 1000 + 0).toFixed(3).replace("-", "−");   // + 0: no "−0.000"
 
 function render(context) {
   const fig = new Figure(context, "Gradient noise at a saddle and on a plateau");
-  const map = new Plot(fig, { label: "", height: (w) => Math.max(220, 0.45 * w), x: { label: "w₁" }, y: { label: "w₂" } });
+  const map = new Plot(fig, { label: "", height: (w) => Math.max(220, 0.45 * w),
+    x: { label: "w₁" }, y: { label: "w₂" } });
   const chart = new Plot(fig, { label: "", height: (w) => Math.max(190, 0.3 * w), margin: { right: 86 },
     x: { label: "step" }, y: { label: "loss" } });
   const shade = surface(map);
@@ -21,23 +23,30 @@ function render(context) {
     } });
 
   let shown = Infinity;                                    // steps drawn so far
-  const show = (steps) => { shown = steps < fig.get("steps") ? steps : Infinity; fig.invalidate(); return shown < Infinity; };
+  const show = (steps) => {
+    shown = steps < fig.get("steps") ? steps : Infinity;
+    fig.invalidate();
+    return shown < Infinity;
+  };
   fig.row(choice(fig, "surface", "Surface", [["saddle", "saddle"], ["well", "plateau"]]),
     button("Walk", () => fig.animate((k) => show(2 * k), () => show(Infinity))));
   fig.row(slider(fig, "std", "noise σ", { min: 1e-6, max: 10, log: true, steps: 140, format: String }),
     slider(fig, "lr", "learning rate", { min: 0.01, max: 1, log: true, format: String }));
-  fig.row(choice(fig, "decay", "How the noise decays", [["none", "constant"], ["power", "power law"], ["exponential", "0.99ᵗ"]]));
+  const decays = [["none", "constant"], ["power", "power law"], ["exponential", "0.99ᵗ"]];
+  fig.row(choice(fig, "decay", "How the noise decays", decays));
   fig.on("surface", () => fig.set("start", ESCAPES[fig.get("surface")].start));
-  for (const trait of ["surface", "start", "lr", "std", "decay"]) fig.on(trait, () => { fig.stop(); shown = Infinity; });
+  const traits = ["surface", "start", "lr", "std", "decay"];
+  for (const trait of traits) fig.on(trait, () => { fig.stop(); shown = Infinity; });
 
   const noises = new Map();                                // number of steps -> the walkers' noise, made once
   const noiseOf = (steps) => {
-    if (!noises.has(steps)) noises.set(steps, Array.from({ length: WALKERS }, (_, seed) => hashNormal(seed, 2 * steps)));
+    const make = () => Array.from({ length: WALKERS }, (_, seed) => hashNormal(seed, 2 * steps));
+    if (!noises.has(steps)) noises.set(steps, make());
     return noises.get(steps);
   };
 
-  return fig.draw(["surface", "start", "lr", "std", "decay", "steps"], () => {
-    const [name, start, lr, std, decay, steps] = ["surface", "start", "lr", "std", "decay", "steps"].map((trait) => fig.get(trait));
+  return fig.draw([...traits, "steps"], () => {
+    const [name, start, lr, std, decay, steps] = [...traits, "steps"].map((trait) => fig.get(trait));
     const { f, below, limits } = ESCAPES[name], last = Math.min(shown, steps) + 1;
     map.x.domain = limits.slice(0, 2);
     map.y.domain = limits.slice(2);
@@ -49,15 +58,18 @@ function render(context) {
     paths.forEach((path, i) => {
       const quiet = i === WALKERS, look = quiet ? { color: 0, width: 4 } : { color: 1, width: 1.4, opacity: 0.75 };
       map.line(`path ${i}`, path.slice(0, last), look);
-      if (last <= steps) map.dots(`head ${i}`, path.slice(last - 1, last), { color: look.color, radius: quiet ? 6 : 3.5 });
+      const head = { color: look.color, radius: quiet ? 6 : 3.5 };
+      if (last <= steps) map.dots(`head ${i}`, path.slice(last - 1, last), head);
       const label = quiet ? "no noise" : i === 0 ? "noise" : undefined;
-      chart.line(`loss ${i}`, losses[i].slice(0, last).map((loss, k) => [k, loss]), { ...look, width: quiet ? 3 : 1.2, name: label });
+      const points = losses[i].slice(0, last).map((loss, k) => [k, loss]);
+      chart.line(`loss ${i}`, points, { ...look, width: quiet ? 3 : 1.2, name: label });
     });
     place();
-    const firsts = losses.slice(0, WALKERS).map((loss) => loss.findIndex((v) => v < below)).filter((k) => k >= 0).sort((a, b) => a - b);
+    const firsts = losses.slice(0, WALKERS).map((loss) => loss.findIndex((v) => v < below)).filter((k) => k >= 0);
+    firsts.sort((a, b) => a - b);
     const when = firsts.length ? `, the first at step ${firsts[0]}, the last at ${firsts.at(-1)}` : "";
     const text = `Noise ${std}: ${firsts.length} of ${WALKERS} walkers escape in ${steps} steps${when}. `
-      + `Without noise the loss ends at ${(Math.round(1000 * losses[WALKERS].at(-1)) / 1000 + 0).toFixed(3).replace("-", "−")}.`;
+      + `Without noise the loss ends at ${rounded(losses[WALKERS].at(-1))}.`;
     map.describe(`${name === "saddle" ? "A saddle" : "A well in a plain"} with thirteen paths. ${text}`);
     chart.describe(`Loss against the step. ${text}`);
     fig.say(text);

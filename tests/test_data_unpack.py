@@ -1,0 +1,137 @@
+"Pickles and archives that bite."
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import subprocess
+import tarfile
+import warnings
+
+import numpy as np
+import pytest
+from data_faults import BODY, names, python2_batch, tar_gz
+
+from cam_course import unpack
+from cam_course.core import DataError
+from cam_course.unpack import archive_members, safe_unpickle
+
+# ---- archives
+
+
+def link(name, target, kind):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def test_members_are_read_in_order(tmp_path):
+    digest = tar_gz(tmp_path / "a.tar.gz", [("d/one", b"1"), ("d/two", b"22"), ("d/three", b"333")])
+    assert archive_members(tmp_path / "a.tar.gz", ["d/three", "d/one"], digest) == {"d/three": b"333", "d/one": b"1"}
+    assert names(tmp_path) == ["a.tar.gz"]  # nothing was unpacked
+
+
+def test_other_archive_is_not_opened(tmp_path, monkeypatch):
+    digest = tar_gz(tmp_path / "a.tar.gz", [("d/one", b"1")])
+    monkeypatch.setattr(unpack.tarfile, "open", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(DataError, match=f"sha256 {digest}, not {'0' * 64}.*Nothing in it was opened"):
+        archive_members(tmp_path / "a.tar.gz", ["d/one"], "0" * 64)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "../outside", "d/../../outside", "/etc/outside", "..", "d\\..\\..\\outside", "C:\\outside", "\\\\host\\share",
+        link("d/link", "/etc/passwd", tarfile.SYMTYPE), link("d/hard", "../../x", tarfile.LNKTYPE),
+        link("d/pipe", "", tarfile.FIFOTYPE), link("d/device", "", tarfile.CHRTYPE),
+    ],
+)  # fmt: skip
+def test_suspicious_member_is_refused(tmp_path, member):
+    digest = tar_gz(tmp_path / "a.tar.gz", [("d/one", b"1"), (member, b"")])
+    with pytest.raises(DataError, match=r"a.tar.gz: member .* (points out of the archive|is neither file nor folder)"):
+        archive_members(tmp_path / "a.tar.gz", ["d/one"], digest)
+    assert names(tmp_path) == ["a.tar.gz"]
+
+
+def test_oversize_members_and_too_many_are_refused(tmp_path):
+    digest = tar_gz(tmp_path / "a.tar.gz", [("d/one", bytes(40_000_001))])
+    with pytest.raises(DataError, match=r"'d/one' \(40,000,001 bytes\) is over the limit"):
+        archive_members(tmp_path / "a.tar.gz", ["d/one"], digest)
+    digest = tar_gz(tmp_path / "b.tar.gz", [(f"d/{i}", b"") for i in range(65)])
+    with pytest.raises(DataError, match="over the limit"):
+        archive_members(tmp_path / "b.tar.gz", ["d/1"], digest)
+
+
+def test_missing_member_and_torn_archives(tmp_path):
+    digest = tar_gz(tmp_path / "a.tar.gz", [("d/one", BODY), ("d/two", BODY)])
+    with pytest.raises(DataError, match="has no member 'd/three'"):
+        archive_members(tmp_path / "a.tar.gz", ["d/three"], digest)
+    blob = (tmp_path / "a.tar.gz").read_bytes()
+    for torn in (blob[: len(blob) // 2], b"no gzip", b"", gzip.compress(b"no tar" * 300), bytes(blob[:10]) + bytes(90)):
+        (tmp_path / "t.tar.gz").write_bytes(torn)
+        with pytest.raises(DataError, match=r"t\.tar\.gz"):
+            archive_members(tmp_path / "t.tar.gz", ["d/one"], hashlib.sha256(torn).hexdigest())
+
+
+# ---- pickles
+
+
+class Evil:
+    def __init__(self, call, *args):
+        self.call, self.args = call, args
+
+    def __reduce__(self):
+        return self.call, self.args
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("call", [os.system, eval, exec, subprocess.call, getattr, np.load, __import__], ids=repr)
+def test_malicious_pickle_is_refused(tmp_path, call, protocol):
+    marker = tmp_path / "ran"
+    argument = f"touch {marker}" if call in (os.system, subprocess.call) else f"open({str(marker)!r}, 'w')"
+    blob = pickle.dumps({"data": Evil(call, argument)}, protocol=protocol)
+    with pytest.raises(DataError, match="batch: pickle refused: it asks for"):
+        safe_unpickle(blob, "batch")
+    assert not marker.exists()
+
+
+def test_nested_and_indirect_pickles_are_refused(tmp_path):
+    marker = tmp_path / "ran"
+    inner = pickle.dumps(Evil(os.system, f"touch {marker}"))
+    for call, *args in [(pickle.loads, inner), (io.BytesIO, b"1"), (type, "X", (), {})]:
+        with pytest.raises(DataError, match="pickle refused"):
+            safe_unpickle(pickle.dumps({"data": Evil(call, *args)}), "batch")
+    objects = np.array([Evil(os.system, f"touch {marker}")], dtype=object)
+    for array in (objects, np.arange(3.0), np.asfortranarray(np.zeros((2, 2), np.uint8)), np.zeros(2, "V3")):
+        with pytest.raises(DataError, match="pickle refused"):
+            safe_unpickle(pickle.dumps({"data": array}, protocol=4), "batch")
+    assert not marker.exists()
+
+
+def test_arrays_of_both_pythons_are_read():
+    "Python 2 writes the array's bytes as a string (BINSTRING), with names of the old NumPy."
+    x = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    old = python2_batch(x, [1, 0, 2])
+    new = pickle.dumps({"data": x, "labels": [1, 0, 2]}, protocol=4)
+    for blob in (old, new):
+        batch = safe_unpickle(blob, "batch")
+        assert (batch["data"] == x).all() and batch["data"].flags.writeable and batch["labels"] == [1, 0, 2]
+    assert (pickle.loads(old, encoding="latin1")["data"] == x).all()  # Python agrees that it is one
+
+
+def test_damaged_pickles_are_data_errors():
+    blob = python2_batch(np.arange(100, dtype=np.uint8), [1, 2, 3])
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(3000):
+        torn = bytearray(blob[: rng.integers(1, len(blob) + 1)] if rng.random() < 0.5 else blob)
+        torn[rng.integers(len(torn))] = rng.integers(256)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                safe_unpickle(bytes(torn), "batch")
+            outcomes.add("read")  # a changed pixel, say
+        except DataError as error:
+            assert str(error).startswith("batch")
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
