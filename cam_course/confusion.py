@@ -49,7 +49,7 @@ def confusion_matrix(
         raise ValueError(f"classes {low} to {high} must lie in 0 to {n - 1}: check num_classes")
     return torch.bincount(true*n + predicted, minlength=n*n).view(n, n)
 
-# %% ../nbs/27_confusion.ipynb #697cd83b
+# %% ../nbs/27_confusion.ipynb #7d843aab
 def plot_confusion(
     matrix: Tensor,  # (classes, classes) counts: row true, column predicted
     class_names: Sequence[str],
@@ -65,7 +65,7 @@ def plot_confusion(
     with style(axes_grid=False):
         fig = Figure(figsize=(side, side))
         ax = fig.subplots()
-        ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        ax.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
         ax.set_xticks(range(n), class_names, rotation=45, ha="right", rotation_mode="anchor")
         ax.set_yticks(range(n), class_names)
         ax.set(xlabel="predicted", ylabel="true")

@@ -25,7 +25,7 @@ from .surfaces import SURFACES, Surface
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/05_optimizers.ipynb #5950ac33
+# %% ../nbs/05_optimizers.ipynb #67189691
 State, Group = dict[str, Tensor], dict[str, Any]
 _BELOW_ONE = {"momentum", "betas", "alpha", "rho"}  # decay factors: in [0, 1)
 _NOT_NEGATIVE = {"lr", "weight_decay", "eps", "lr_decay", "initial_accumulator_value", "dampening"}
@@ -34,10 +34,8 @@ _NOT_NEGATIVE = {"lr", "weight_decay", "eps", "lr_decay", "initial_accumulator_v
 def _check_group(group: Group) -> None:
     "Raise ValueError for the first hyper-parameter of `group` that is not a number in its range."
     for name, value in group.items():
-        if name not in _BELOW_ONE | _NOT_NEGATIVE:
-            continue
-        if name == "betas" and len(value) != 2:
-            raise ValueError(f"betas must be a pair (beta1, beta2), got {value!r}")
+        if name not in _BELOW_ONE | _NOT_NEGATIVE: continue
+        if name == "betas" and len(value) != 2: raise ValueError(f"betas must be (beta1, beta2), got {value!r}")
         high = 1 if name in _BELOW_ONE else inf
         for v in value if name == "betas" else (value,):
             if not (isinstance(v, (int, float)) and 0 <= v < high):
@@ -108,7 +106,7 @@ def _set_gradients(params: list[Tensor], noise: list[Tensor], step: int) -> None
         w.kept = getattr(w, "kept", torch.zeros_like(w)).copy_(scale * (w.detach() + n))
         w.grad = None if w.ndim == 0 and step % 3 == 0 else w.kept
 
-# %% ../nbs/05_optimizers.ipynb #7979f9cb
+# %% ../nbs/05_optimizers.ipynb #375de53b
 def first_difference(
     make_a: MakeOptimizer,      # list of tensors -> optimizer: `partial(Adam, lr=.01)`
     make_b: MakeOptimizer,      # the other one
@@ -130,11 +128,10 @@ def first_difference(
             _set_gradients(params, noise, step)
             optimizer.step()
         size = max((a - b).abs().max().item() for a, b in zip(*runs, strict=True))
-        if not size <= tol:  # also true of nan
-            return Difference(step, size)
+        if not size <= tol: return Difference(step, size)  # nan too
     return None
 
-# %% ../nbs/05_optimizers.ipynb #b6e0388d
+# %% ../nbs/05_optimizers.ipynb #37834f94
 class Momentum(SGD):
     """Heavy ball (Polyak 1964) as torch writes it: v <- momentum * v + (1 - dampening) * g; w <- w - lr * v.
 
@@ -147,9 +144,7 @@ class Momentum(SGD):
         BaseOptimizer.__init__(self, params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
 
     def direction(self, g: Tensor, state: State, group: Group) -> Tensor:
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = g.clone()  # a copy: g is the caller's buffer
-            return state["momentum_buffer"]
+        if "momentum_buffer" not in state: return state.setdefault("momentum_buffer", g.clone())  # g is the caller's
         return state["momentum_buffer"].mul_(group["momentum"]).add_(g, alpha=1 - group["dampening"])
 
 
@@ -162,7 +157,7 @@ class Nesterov(Momentum):
     def direction(self, g: Tensor, state: State, group: Group) -> Tensor:
         return g.add(super().direction(g, state, group), alpha=group["momentum"])
 
-# %% ../nbs/05_optimizers.ipynb #6cad66f7
+# %% ../nbs/05_optimizers.ipynb #b42c4df8
 def _count(state: State) -> Tensor:
     "The number of this step, from 1, as a float64 scalar on the CPU."
     step = state.setdefault("step", torch.zeros((), dtype=torch.float64))
@@ -172,16 +167,12 @@ def _count(state: State) -> Tensor:
 
 def _zeros(state: State, name: str, like: Tensor) -> Tensor:
     "The tensor `name` of the state, made of zeros the first time."
-    if name not in state:
-        state[name] = torch.zeros_like(like)
+    if name not in state: state[name] = torch.zeros_like(like)
     return state[name]
 
-# %% ../nbs/05_optimizers.ipynb #48ce4adb
+# %% ../nbs/05_optimizers.ipynb #cd217316
 class Adagrad(SGD):
-    """A rate per weight (Duchi et al. 2011): s <- s + g²; w <- w - lr / (1 + (t-1) lr_decay) * g / (sqrt(s) + eps).
-
-    t is the step, from 1. Equals torch.optim.Adagrad.
-    """
+    "A rate per weight (Duchi et al. 2011): s <- s + g²; w <- w - lr / (1 + (t-1) lr_decay) * g / (sqrt(s) + eps)."
 
     def __init__(
         self, params: Iterable, lr: float = 1e-2, lr_decay: float = 0, weight_decay: float = 0,
@@ -191,17 +182,16 @@ class Adagrad(SGD):
                                initial_accumulator_value=initial_accumulator_value, eps=eps)
 
     def direction(self, g: Tensor, state: State, group: Group) -> Tensor:
-        if "sum" not in state:
-            state["sum"] = torch.full_like(g, group["initial_accumulator_value"])
+        if "sum" not in state: state["sum"] = torch.full_like(g, group["initial_accumulator_value"])
         s = state["sum"].addcmul_(g, g)
         return g / (s.sqrt() + group["eps"]) / (1 + (_count(state) - 1) * group["lr_decay"])
 
-# %% ../nbs/05_optimizers.ipynb #36a53239
+# %% ../nbs/05_optimizers.ipynb #a188ab87
 class RMSProp(SGD):
     """Adagrad that forgets (Hinton 2012): v <- alpha v + (1-alpha) g²; w <- w - lr * g / (sqrt(v) + eps).
 
-    `centered` subtracts the square of the mean gradient from v, which makes it a variance; `momentum` runs a heavy ball
-    on the quotient. Equals torch.optim.RMSprop.
+    `centered` subtracts the square of the mean gradient from v: a variance. `momentum`: a heavy ball on the quotient.
+    Equals torch.optim.RMSprop.
     """
 
     def __init__(
@@ -220,7 +210,7 @@ class RMSProp(SGD):
         d = g / (v.sqrt() + group["eps"])
         return _zeros(state, "momentum_buffer", g).mul_(group["momentum"]).add_(d) if group["momentum"] else d
 
-# %% ../nbs/05_optimizers.ipynb #93aaef74
+# %% ../nbs/05_optimizers.ipynb #6ed1ec8f
 class Adadelta(SGD):
     """RMSProp that measures its own rate (Zeiler 2012), so that a step has the unit of w.
 
@@ -228,9 +218,7 @@ class Adadelta(SGD):
     Equals torch.optim.Adadelta.
     """
 
-    def __init__(
-        self, params: Iterable, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0
-    ):
+    def __init__(self, params: Iterable, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0):
         BaseOptimizer.__init__(self, params, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay)
 
     def direction(self, g: Tensor, state: State, group: Group) -> Tensor:
@@ -261,12 +249,9 @@ class Adam(SGD):
         v = _zeros(state, "exp_avg_sq", g).mul_(beta2).addcmul_(g, g, value=1 - beta2)
         return m / (1 - beta1**t) / ((v / (1 - beta2**t)).sqrt() + group["eps"])
 
-# %% ../nbs/05_optimizers.ipynb #63d43804
+# %% ../nbs/05_optimizers.ipynb #a217567d
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019): w <- (1 - lr * weight_decay) w, then Adam's step.
-
-    Equals torch.optim.AdamW.
-    """
+    "Adam with decoupled weight decay (Loshchilov & Hutter 2019): w <- (1 - lr * weight_decay) w, then Adam's step."
 
     def __init__(
         self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
@@ -279,11 +264,9 @@ class AdamW(Adam):
         w.mul_(1 - group["lr"] * group["weight_decay"])
         return g
 
-# %% ../nbs/05_optimizers.ipynb #d810cc5e
-OPTIMIZERS: dict[str, type[BaseOptimizer]] = {
-    "sgd": SGD, "momentum": Momentum, "nesterov": Nesterov, "adagrad": Adagrad, "adadelta": Adadelta,
-    "rmsprop": RMSProp, "adam": Adam, "adamw": AdamW,
-}
+# %% ../nbs/05_optimizers.ipynb #041daa4f
+_ALL = (SGD, Momentum, Nesterov, Adagrad, Adadelta, RMSProp, Adam, AdamW)
+OPTIMIZERS: dict[str, type[BaseOptimizer]] = {cls.__name__.lower(): cls for cls in _ALL}  # "sgd", ... "adamw"
 
 
 def make_optimizer(
@@ -294,19 +277,16 @@ def make_optimizer(
     "Build an optimizer by name; ValueError for an unknown name, or a hyper-parameter that it does not take."
     check_choice("optimizer", name, list(OPTIMIZERS))
     known = list(signature(OPTIMIZERS[name].__init__).parameters)[2:]
-    if unknown := [k for k in hyper if k not in known]:
-        raise ValueError(f"{name} takes no {unknown[0]!r}: it takes {', '.join(known)}")
+    for k in hyper.keys() - known: raise ValueError(f"{name} takes no {k!r}: it takes {', '.join(known)}")
     return OPTIMIZERS[name](params, **hyper)
 
-# %% ../nbs/05_optimizers.ipynb #eb8e6a8a
-def state_bytes(
-    optimizer: torch.optim.Optimizer,
-) -> int:  # bytes, without weights and gradients
-    "The size of all tensors that an optimizer remembers from step to step."
-    return sum(t.numel() * t.element_size() for state in optimizer.state.values() for t in state.values()
-               if isinstance(t, Tensor))
+# %% ../nbs/05_optimizers.ipynb #008dc2ea
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    "Bytes of all tensors that an optimizer remembers from step to step (weights and gradients not counted)."
+    tensors = (t for state in optimizer.state.values() for t in state.values() if isinstance(t, Tensor))
+    return sum(t.numel() * t.element_size() for t in tensors)
 
-# %% ../nbs/05_optimizers.ipynb #a731263c
+# %% ../nbs/05_optimizers.ipynb #2b368389
 def trajectory(
     make: MakeOptimizer,   # list of tensors -> optimizer
     surface: Surface,
@@ -318,55 +298,42 @@ def trajectory(
     optimizer, path = make([w]), np.full((steps + 1, *w.shape), np.nan)
     here = path[0] = w.detach().numpy().copy()
     for k in range(1, steps + 1):
-        with np.errstate(over="ignore", invalid="ignore"):
-            w.grad = torch.from_numpy(surface.grad(here))
+        with np.errstate(over="ignore", invalid="ignore"): w.grad = torch.from_numpy(surface.grad(here))
         optimizer.step()
         here = w.detach().numpy().copy()
         gone = ~(np.abs(here) <= 1e6).all(-1) | np.isnan(path[k - 1]).any(-1)
         path[k] = np.where(gone[..., None], np.nan, here)
     return path
 
-# %% ../nbs/05_optimizers.ipynb #dcfc31e7
-def loss_gap(
-    surface: Surface,  # with at least one minimum
-    path: np.ndarray,  # (..., 2)
-) -> np.ndarray:       # (...), >= 0; nan where the path is
-    "Loss above that of the surface's lowest minimum."
+# %% ../nbs/05_optimizers.ipynb #f449df37
+def loss_gap(surface: Surface, path: np.ndarray) -> np.ndarray:
+    "Loss above that of the surface's lowest minimum: (..., 2) -> (...); nan where the path is."
     return np.maximum(surface(path) - surface(surface.minima).min(), 0)
 
 
-def race_score(
-    surface: Surface,
-    path: np.ndarray,  # (steps+1, ..., 2)
-) -> np.ndarray:       # (...); smaller is better, inf for a path that went far out of the picture
-    "Mean over the steps of log10(loss gap + 1e-12): rewards being fast and getting far."
+def race_score(surface: Surface, path: np.ndarray) -> np.ndarray:
+    """Mean over the steps of log10(loss gap + 1e-12): (steps+1, ..., 2) -> (...). The smaller the better.
+
+    It rewards being fast and getting far, and is inf for a path that goes far out of the picture.
+    """
     x0, x1, y0, y1 = surface.limits
     room = np.array([x1 - x0, y1 - y0])  # the picture, doubled about its middle
     inside = (np.abs(path - [(x0 + x1) / 2, (y0 + y1) / 2]) <= room).all(axis=(0, -1))  # nan is not inside
     score = np.log10(loss_gap(surface, path[1:]) + 1e-12).mean(0)
     return np.where(inside, score, np.inf)
 
-# %% ../nbs/05_optimizers.ipynb #2372b742
+# %% ../nbs/05_optimizers.ipynb #cd8b04cc
 RATES = tuple(float(f"{m}e{k}") for k in range(-4, 2) for m in (1, 2, 5))  # 0.0001, 0.0002, 0.0005, ... 50
+RACERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
+_RACE_SURFACES = ("bowl", "ravine", "tilted ravine", "saddle", "beale", "rosenbrock")
 
 
-def tuned_rate(
-    name: str,                      # a key of OPTIMIZERS
-    surface: Surface,
-    start: ArrayLike,               # (..., 2): scores are averaged over the starts
-    steps: int,
-    rates: Sequence[float] = RATES,
-) -> float:
-    "The rate of the grid with the best mean `race_score`; the first of equal ones."
+def tuned_rate(name: str, surface: Surface, start: ArrayLike, steps: int, rates: Sequence[float] = RATES) -> float:
+    "The rate with the best `race_score`, the first of equal ones; over several starts (..., 2) the mean counts."
     paths = (trajectory(partial(make_optimizer, name, lr=lr), surface, start, steps) for lr in rates)
     return rates[int(np.argmin([race_score(surface, path).mean() for path in paths]))]
 
-# %% ../nbs/05_optimizers.ipynb #ac1d4f26
-RACERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
-_RACE_NAMES = ("SGD", "Momentum", "Nesterov", "Adagrad", "RMSProp", "Adam")
-_RACE_SURFACES = ("bowl", "ravine", "tilted ravine", "saddle", "beale", "rosenbrock")
-
-# %% ../nbs/05_optimizers.ipynb #dcb594ad
+# %% ../nbs/05_optimizers.ipynb #39c5a069
 class OptimizerRace(Interactive):
     "Drag the start: six optimizers on one surface, all at one learning rate or each at its own best."
     js = "optimizers/race.js"
@@ -379,30 +346,29 @@ class OptimizerRace(Interactive):
     def __post_init__(self) -> None:
         check_choice("surface", self.surface, _RACE_SURFACES)
         self.start = list(self.start) or list(SURFACES[self.surface].start)
-        if len(self.start) != 2:
-            raise ValueError(f"start must be two numbers, got {self.start!r}")
+        if len(self.start) != 2: raise ValueError(f"start must be two numbers, got {self.start!r}")
         super().__post_init__()
 
     def results(self) -> dict[str, tuple[float, np.ndarray, np.ndarray]]:
-        "For each racer its rate, its path (steps+1, 2) and the loss gaps (steps+1,)."
+        "For each racer's class name its rate, its path (steps+1, 2) and the loss gaps (steps+1,)."
         surface, out = SURFACES[self.surface], {}
         for name in RACERS:
             lr = tuned_rate(name, surface, self.start, self.steps) if self.tuned else self.lr
             path = trajectory(partial(make_optimizer, name, lr=lr), surface, self.start, self.steps)
-            out[name] = lr, path, loss_gap(surface, path)
+            out[OPTIMIZERS[name].__name__] = lr, path, loss_gap(surface, path)
         return out
 
     def alt(self) -> str:
         how = "each at its best rate" if self.tuned else f"all at rate {self.lr:g}"
         ends = [f"{label} {_short(gap[-1])}" + (f" (rate {lr:g})" if self.tuned else "")
-                for label, (lr, _, gap) in zip(_RACE_NAMES, self.results().values(), strict=True)]
+                for label, (lr, _, gap) in self.results().items()]
         return (f"Optimizers on the {self.surface} from ({self.start[0]:.2f}, {self.start[1]:.2f}), {how}. "
                 f"Loss above the minimum after {self.steps} steps: {', '.join(ends)}.")
 
     def still(self) -> "Figure":
         return _draw_race(self)
 
-# %% ../nbs/05_optimizers.ipynb #12356a04
+# %% ../nbs/05_optimizers.ipynb #622193cc
 def _short(gap: float) -> str:
     return "gone" if np.isnan(gap) else "under 1e-12" if gap < 1e-12 else f"{gap:.1g}"
 
@@ -414,20 +380,20 @@ def _draw_race(race: "OptimizerRace") -> "Figure":
     surface = SURFACES[race.surface]
     x0, x1, y0, y1 = surface.limits
     x, y = np.meshgrid(np.linspace(x0, x1, 160), np.linspace(y0, y1, 120))
-    z = np.log(surface(np.stack([x, y], -1)) - surface(surface.minima).min() + 0.05)
+    z = np.log(loss_gap(surface, np.stack([x, y], -1)) + 0.05)
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
+    left.grid(False)
     left.contourf(x, y, z, 16, cmap=LinearSegmentedColormap.from_list("sky", ["#B4CAEA", "#FBFCFE"]))
-    runs = dict(zip(_RACE_NAMES, race.results().values(), strict=True))
+    runs = race.results()
     for i, (label, (_, path, gap)) in enumerate(runs.items()):
         left.plot(*path.T, color=PALETTE[i], lw=1.6)
         right.semilogy(np.maximum(gap, 1e-12), color=PALETTE[i], label=label)
     left.plot(*surface.minima.T, "x", color="black", ms=7, mew=2)
     left.plot(*race.start, "o", color="white", mec="black", ms=9, mew=2)
     left.set(xlim=(x0, x1), ylim=(y0, y1), xlabel="w₁", ylabel="w₂")
-    left.grid(False)
     right.set(xlabel="step", ylabel="loss above the minimum", ylim=(1e-12, None))
     label_lines(right)
-    how = "each at its best rate" if race.tuned else f"all at rate {race.lr:g}"
+    how = "each at its best rate" if race.tuned else f"all at {race.lr:g}"
     best = min(runs, key=lambda label: race_score(surface, runs[label][1]))
     title = f"{race.surface}, {how}: {best} is best with {_short(runs[best][2][-1])} after {race.steps} steps"
     fig.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")

@@ -96,14 +96,14 @@ def _fit(transform: Transform, x: Tensor, params: Params) -> Params:
             )
     return {name: value.to(x.device, non_blocking=True) for name, value in params.items()}
 
-# %% ../nbs/11_transforms.ipynb #3b94da70
+# %% ../nbs/11_transforms.ipynb #1942bc5a
 @lru_cache(maxsize=256)
 def _count(stop: int, step: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     "0, step, 2*step, ... below stop; made once, never changed."
     with torch.inference_mode(False):
         return torch.arange(0, stop, step, dtype=dtype, device=device)
 
-
+# %% ../nbs/11_transforms.ipynb #ea0d215c
 class _Origin:
     """Where each output pixel of a batch comes from, as a place in the flattened batch (of its first channel).
 
@@ -413,7 +413,7 @@ class RandomRotation(Move):
     def __repr__(self) -> str:
         return f"RandomRotation({self.degrees}, interpolation={self.interpolation!r}, fill={self.fill})"
 
-# %% ../nbs/11_transforms.ipynb #70af1a0f
+# %% ../nbs/11_transforms.ipynb #375b7140
 @lru_cache(maxsize=256)
 def _covered(length: int, size: int, device: torch.device) -> Tensor:
     "int32 (length, length): at [centre, i] 2^31 - 1 if the square around `centre` covers pixel i, else -1."
@@ -422,7 +422,7 @@ def _covered(length: int, size: int, device: torch.device) -> Tensor:
         inside = line - (line - size // 2)[:, None]
         return torch.where((inside >= 0) & (inside < size), 2**31 - 1, -1).to(torch.int32)
 
-
+# %% ../nbs/11_transforms.ipynb #5ab5b9c8
 class Cutout(Move):
     "Cover a square of `size` px with `fill`; the centre is uniform over all pixels (DeVries & Taylor 2017)."
 
@@ -486,7 +486,12 @@ class Normalize(Transform):
     def __repr__(self) -> str:
         return f"Normalize(mean={self.mean}, std={self.std})"
 
-# %% ../nbs/11_transforms.ipynb #20e85287
+# %% ../nbs/11_transforms.ipynb #7213e060
+def _size_after(transform: Any, image_size: int | tuple[int, int]) -> tuple[int, int]:
+    "Height and width after a transform, which need not be one of ours."
+    return transform.output_size(image_size) if hasattr(transform, "output_size") else _pair(image_size)
+
+# %% ../nbs/11_transforms.ipynb #7984451e
 class Compose(Transform):
     "One transform after the other; moves that are neighbours become one look at the pixels."
 
@@ -539,8 +544,3 @@ class Compose(Transform):
 
     def __repr__(self) -> str:
         return "Compose([" + ",".join(f"\n    {t!r}" for t in self.transforms) + "\n])"
-
-
-def _size_after(transform: Any, image_size: int | tuple[int, int]) -> tuple[int, int]:
-    "Height and width after a transform, which need not be one of ours."
-    return transform.output_size(image_size) if hasattr(transform, "output_size") else _pair(image_size)

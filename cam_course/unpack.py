@@ -108,7 +108,7 @@ def _check_member(member: tarfile.TarInfo, count: int) -> None:
     if member.size > _MEMBER_LIMIT or count >= _ARCHIVE_LIMIT:
         raise DataError(f"member {member.name!r} ({member.size:,} bytes) is over the limit of size or number")
 
-# %% ../nbs/07_unpack.ipynb #a0f78b6c
+# %% ../nbs/07_unpack.ipynb #6d03676d
 def read_parquet(
     path: str | os.PathLike,  # a table with the columns img {bytes, path} and label
     rows: int,  # how many it must have
@@ -124,7 +124,7 @@ def read_parquet(
         images = table["img"].combine_chunks().field("bytes").to_pylist()
         labels = table["label"].to_numpy().astype(np.int64, casting="safe")
     except Exception as error:  # arrow raises many kinds for a damaged file
-        size, reason = Path(path).stat().st_size, str(error).strip() or type(error).__name__
+        size, reason = Path(path).stat().st_size, str(error).strip(". \n") or type(error).__name__
         raise DataError(
             f"{path} ({size:,} bytes) can't be read as a table of images: {reason}. "
             "Probably a transfer was cut. Delete it and load again, or name a good copy with root=."

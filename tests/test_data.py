@@ -367,7 +367,7 @@ def test_folder_that_holds_cifar10_is_seen(tmp_path, monkeypatch):
     monkeypatch.setenv("CAM_COURSE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "d").mkdir()
     (tmp_path / "d/train-00000-of-00001.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(DataError, match="can't be read as CIFAR-10's parquet"):
+    with pytest.raises(DataError, match="can't be read as a table of images"):
         load_data(tmp_path / "d")
 
 

@@ -14,8 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from data_faults import ROWS, StandIn, closed_port, encoded, loopback, names, tar_gz, write_table
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from cam_course import cifar10 as module
@@ -25,7 +23,6 @@ from cam_course.cifar10 import (
     check_content,
     cifar10_arrays,
     decode_images,
-    read_parquet,
 )
 from cam_course.core import DataError
 from cam_course.data import CIFAR_MEAN, CIFAR_STD, load_cifar10, load_data
@@ -336,7 +333,7 @@ def test_picture_bomb_is_not_unpacked(standin, tmp_path):
     Image.new("1", (9000, 9000)).save(bomb, "PNG")  # 10 kB in the file, 243 MB as RGB
     files = [bomb.getvalue(), *standin.files["train"][1:]]
     start = time.process_time()
-    with pytest.raises(DataError, match="row 0 can't be decoded"):
+    with pytest.raises(DataError, match=r"row 0 can't be decoded \(9000x9000 px, not 32x32\)"):
         load(standin, parquet_in(tmp_path / "d", files, standin.y["train"]))
     assert time.process_time() - start < 2
 
@@ -356,24 +353,6 @@ def test_other_pixels_are_refused(standin):
         for name in ("cifar10", None):
             with pytest.raises(DataError, match=text):
                 check_content(np.ascontiguousarray(wrong), y, "train", "f", name, standin.catalog)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_fuzzed_parquet_is_read_or_refused(prepared, tmp_path, data):
-    source = prepared.folder / "hub/plain_text/test-00000-of-00001.parquet"
-    blob = bytearray(source.read_bytes())
-    footer = len(blob) - 2000  # the metadata, where a change does most
-    places = st.integers(0, len(blob) - 1) | st.integers(footer, len(blob) - 1)
-    for _ in range(data.draw(st.integers(1, 4))):
-        blob[data.draw(places)] = data.draw(st.integers(0, 255))
-    path = tmp_path / "test.parquet"
-    path.write_bytes(blob[: data.draw(st.integers(0, len(blob)) | st.just(len(blob)))])
-    try:
-        files, labels = read_parquet(path, ROWS["test"])
-        assert decode_images(files, str(path)).shape == (60, 3, 32, 32) and labels.dtype == np.int64
-    except DataError as error:
-        assert str(path) in str(error)
 
 
 # ---- the real thing

@@ -59,6 +59,16 @@ def test_types_and_balance(drawn):
     assert drawn.y[:10].tolist() != drawn.y[10:20].tolist()
 
 
+def test_grounds_and_textures_vary():
+    plain = draw_shapes(1000, seed=5, distractors=0)
+    outside = torch.where(plain.masks, torch.nan, plain.x / 255).flatten(2)
+    ground = outside.nanmean(2)
+    assert torch.allclose(ground.mean(0), torch.tensor(0.5), atol=0.02)
+    assert torch.allclose(ground.std(0), torch.tensor(0.4 / 12**0.5), atol=0.015)  # uniform from 0.3 to 0.7
+    rough = (outside - ground[..., None]).square().nanmean(2).sqrt().mean(1)
+    assert rough.min() > 0.015 and rough.max() < 0.12 and rough.max() > 2 * rough.min()
+
+
 def test_mask_is_where_the_object_is(drawn):
     "Without strokes, a threshold between the ground's and the object's color finds the object again."
     plain = draw_shapes(400, seed=5, distractors=0, contrast=(0.9, 0.9))

@@ -1,4 +1,4 @@
-"Pickles and archives that bite."
+"Pickles, archives and tables that bite."
 import gzip
 import hashlib
 import io
@@ -10,11 +10,13 @@ import warnings
 
 import numpy as np
 import pytest
-from data_faults import BODY, names, python2_batch, tar_gz
+from data_faults import BODY, ROWS, StandIn, names, python2_batch, tar_gz
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cam_course import unpack
 from cam_course.core import DataError
-from cam_course.unpack import archive_members, safe_unpickle
+from cam_course.unpack import archive_members, decode_images, read_parquet, safe_unpickle
 
 # ---- archives
 
@@ -135,3 +137,28 @@ def test_damaged_pickles_are_data_errors():
             assert str(error).startswith("batch")
             outcomes.add("refused")
     assert outcomes == {"read", "refused"}
+
+
+# ---- tables
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return (StandIn(tmp_path_factory.mktemp("s")).folder / "hub/plain_text/test-00000-of-00001.parquet").read_bytes()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_fuzzed_parquet_is_read_or_refused(table, tmp_path, data):
+    blob = bytearray(table)
+    footer = len(blob) - 2000  # the metadata, where a change does most
+    places = st.integers(0, len(blob) - 1) | st.integers(footer, len(blob) - 1)
+    for _ in range(data.draw(st.integers(1, 4))):
+        blob[data.draw(places)] = data.draw(st.integers(0, 255))
+    path = tmp_path / "test.parquet"
+    path.write_bytes(blob[: data.draw(st.integers(0, len(blob)) | st.just(len(blob)))])
+    try:
+        files, labels = read_parquet(path, ROWS["test"])
+        assert decode_images(files, str(path)).shape == (60, 3, 32, 32) and labels.dtype == np.int64
+    except DataError as error:
+        assert str(path) in str(error)

@@ -86,9 +86,8 @@ def mend_html(app, pagename, templatename, context, doctree) -> None:
 
 
 def _parameters(signature: str) -> str:
-    for old, new in (("<dl>", '<span class="sig-params">'), ("</dl>", "</span>"), ("<dd>", "<span>"), ("</dd>", "</span>")):
-        signature = signature.replace(old, new)
-    return signature
+    signature = signature.replace("<dl>", '<span class="sig-params">').replace("<dd>", "<span>")
+    return re.sub("</d[ld]>", "</span>", signature)
 
 
 def setup(app) -> None:

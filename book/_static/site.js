@@ -3,4 +3,4 @@ if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined
 
 // The theme's buttons say one thing and show another to a screen reader.
 for (const button of document.querySelectorAll(".search-button-field")) button.removeAttribute("aria-label");
-for (const icon of document.querySelectorAll(".theme-switch-button i")) icon.setAttribute("aria-hidden", "true");
+for (const icon of document.querySelectorAll(".theme-switch-button i")) icon.removeAttribute("title");

@@ -63,10 +63,10 @@ class BasicBlock(nn.Module):
             out = out + (x if self.downsample is None else self.downsample(x))
         return self.relu(out)
 
-# %% ../../nbs/12_resnet.ipynb #5d712641
+# %% ../../nbs/12_resnet.ipynb #d569248e
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")  # in the order in which an image passes them
 
-
+# %% ../../nbs/12_resnet.ipynb #ccadeea4
 class ResNet(nn.Module):
     "A ResNet of `BasicBlock`s for small images: a stem of one 3x3 convolution with stride 1, no max pooling after it."
 

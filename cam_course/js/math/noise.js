@@ -22,7 +22,7 @@ export function hashNormal(seed, size) {
   return [...cosines, ...sines].slice(0, size);
 }
 
-/** A saddle, and a well in a wide plain: f, its gradient, the picture's limits; `below` this loss a walker has escaped. */
+/** A saddle, and a well in a wide plain: f, gradient, limits of the picture; `below` this loss a walker has escaped. */
 export const ESCAPES = {
   saddle: { limits: [-2.5, 2.5, -1.5, 1.5], start: [-2, 0], below: -0.2,
     f: (x, y) => x ** 2 / 2 + y ** 4 / 4 - y ** 2 / 2, grad: (x, y) => [x, y ** 3 - y] },

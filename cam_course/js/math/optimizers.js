@@ -12,7 +12,7 @@ const quadraticSurface = (a, b, degrees, start) => {
     f: (x, y) => 0.5 * ((x * p + y * q) * x + (x * q + y * r) * y), grad: (x, y) => [x * p + y * q, x * q + y * r] };
 };
 
-/** The surfaces of nbs/03_descent.ipynb that the race runs on: f, its gradient, the limits of the picture, the minima. */
+/** The surfaces of nbs/03_descent.ipynb that the race runs on: f, gradient, limits of the picture, minima. */
 export const RACE_SURFACES = {
   bowl: quadraticSurface(1, 2, 0, [-4, 2.5]),
   ravine: quadraticSurface(0.1, 5, 0, [-4.5, 1.5]),

@@ -78,7 +78,8 @@ function render(context) {
       : gap < 0.01 ? gap.toExponential(0).replace("-", "−") : gap.toPrecision(1));
     const last = ({ gaps }) => (Number.isNaN(gaps.at(-1)) ? Number.MAX_VALUE : gaps.at(-1));
     const order = [...runs].sort((a, b) => last(a) - last(b));
-    const text = `${tuned ? "Each at its best rate" : `All at rate ${fig.get("lr")}`}, after ${fig.get("steps")} steps: `
+    const how = tuned ? "Each at its best rate" : `All at rate ${fig.get("lr")}`;
+    const text = `${how}, after ${fig.get("steps")} steps: `
       + order.map(({ title, gaps }) => `${title} ${words(gaps.at(-1))}`).join(", ") + ".";
     map.describe(`${RACE_TITLES[name] ?? name} with the paths of six optimizers. ${text}`);
     chart.describe(`Loss above the minimum against the step. ${text}`);

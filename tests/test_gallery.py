@@ -1,0 +1,224 @@
+"Errors found, ordered and drawn; nothing disturbed; what is written can be read back."
+import base64
+import io
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from cam_course.confusion import confusion_matrix, plot_confusion, predict
+from cam_course.data import ImageData, shapes
+from cam_course.gallery import (
+    ORDERS, Misclassified, TensorBoardGallery, browse, pair_maps, pair_pictures, save_html,
+)
+from cam_course.models.resnet import ResNet18
+from cam_course.transforms import Normalize
+from torch import nn
+
+
+@pytest.fixture(scope="module")
+def found():
+    "An untrained net (nearly all wrong), its data and errors."
+    torch.manual_seed(0)
+    model, data = ResNet18(width=4).train(), shapes(60, seed=3)
+    return model, data, Misclassified.find(model, data, Normalize.of(data), batch_size=16)
+
+
+def pixels(fig):
+    fig.savefig(buffer := io.BytesIO(), format="png", dpi=60)
+    from PIL import Image
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def test_errors_are_those_of_a_plain_loop(found):
+    model, data, errors = found
+    normalize = Normalize.of(data)
+    model.eval()
+    with torch.no_grad():
+        logits = torch.cat([model(normalize(data.x[i:i + 1])) for i in range(len(data))])
+    model.train()
+    wrong = [i for i in range(len(data)) if int(logits[i].argmax()) != int(data.y[i])]
+    assert errors.index.tolist() == wrong and len(errors) == len(wrong)
+    assert torch.equal(errors.true, data.y[wrong]) and torch.equal(errors.x, data.x[wrong])
+    assert torch.allclose(errors.confidence, logits[wrong].softmax(1).amax(1), atol=1e-5)
+    assert errors.accuracy == 1 - len(wrong)/60
+    assert int(errors.confusion().sum()) == 60 and int(errors.confusion().trace()) == 60 - len(wrong)
+
+
+def test_finding_and_drawing_leave_the_model_alone(found):
+    model, data, errors = found
+    model(Normalize.of(data)(data.x[:4])).sum().backward()
+    weights = {k: v.clone() for k, v in model.state_dict().items()}
+    grads = [p.grad.clone() for p in model.parameters()]
+    torch.manual_seed(5)
+    rng = torch.get_rng_state()
+    Misclassified.find(model, data, Normalize.of(data))
+    errors.plot(3), errors.plot_cams(model, 3), errors.compare(model, 3)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in weights.items())
+    assert all(torch.equal(a, p.grad) for a, p in zip(grads, model.parameters(), strict=True))
+    assert torch.equal(rng, torch.get_rng_state())
+    model.zero_grad()
+
+
+def test_orders(found):
+    _, _, errors = found
+    m = len(errors)
+    assert all(sorted(errors.order(by).tolist()) == list(range(m)) for by in ORDERS)
+    sure = errors.confidence[errors.order("confidence")]
+    assert (sure.diff() <= 0).all() and torch.equal(sure.flip(0), errors.confidence[errors.order("doubt")])
+    assert torch.equal(errors.order("random", 1), errors.order("random", 1))
+    assert not torch.equal(errors.order("random", 1), errors.order("random", 2))
+    pairs = [(int(errors.true[i]), int(errors.predicted[i])) for i in errors.order("pair")]
+    counts = [pairs.count(p) for p in pairs]
+    assert counts == sorted(counts, reverse=True)
+    assert all(pairs.index(p) + counts[k] > k for k, p in enumerate(pairs))  # each pair in one run
+    true, predicted = pairs[0]
+    by_number, by_name = (errors.order("confidence", pair=p) for p in
+                          [(true, predicted), (errors.class_names[true], errors.class_names[predicted])])
+    assert torch.equal(by_number, by_name) and len(by_number) == counts[0]
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda m, d, e: e.order("worst"), "unknown order 'worst': choose one of 'random'"),
+    (lambda m, d, e: e.order(pair=("cat", 1)), "unknown class 'cat'"),
+    (lambda m, d, e: e.order(pair=(0, 10)), "class must be"),
+    (lambda m, d, e: e.plot(0), "n must be"), (lambda m, d, e: e.plot(3, columns=0), "columns must be"),
+    (lambda m, d, e: e.plot(3, pair=(0, 0)), r"no error to show of the pair \(0, 0\)"),
+    (lambda m, d, e: e.plot_cams(m, 3, "layer4"), r"layer4 gives 4x4 maps.*use 'layer3' \(8x8\)"),
+    (lambda m, d, e: e.compare(m, 3, "layer4"), r"layer4 gives 4x4 maps.*use 'layer3' \(8x8\)"),
+    (lambda m, d, e: predict(m, d.x, Normalize.of(d), batch_size=0), "batch_size must be"),
+    (lambda m, d, e: Misclassified.find(m, SimpleNamespace(x=d.x[:0], y=d.y[:0], class_names=d.class_names), None), "empty"),
+    (lambda m, d, e: TensorBoardGallery("x", every=0), "every must be"),
+])
+def test_wrong_use(found, call, words):
+    with pytest.raises(ValueError, match=words):
+        call(*found)
+
+
+def test_a_perfect_model_has_no_gallery():
+    data = shapes(20, seed=0)
+    oracle = nn.Sequential(nn.Flatten())
+    labelled = ImageData(data.x, torch.zeros(20, dtype=torch.int64), ("a", "b"), mean=data.mean, std=data.std)
+    errors = Misclassified.find(oracle, labelled, lambda x: torch.tensor([[1., 0.]]).expand(len(x), 2))
+    assert len(errors) == 0 and errors.accuracy == 1 and "100.00 %" in repr(errors)
+    with pytest.raises(ValueError, match="no error to show"):
+        errors.plot()
+    assert "All 20 right" in plot_confusion(errors.confusion(), errors.class_names).alt_text
+
+
+@pytest.mark.parametrize("n", [1, 10, 20])
+def test_galleries_show_each_image_pixel_by_pixel(found, n):
+    model, _, errors = found
+    chosen = errors.order("confidence")[:n]
+    fig = errors.plot(n, by="confidence")
+    assert len(fig.axes) == n == len(chosen)
+    for ax, i in zip(fig.axes, chosen.tolist(), strict=True):
+        shown = ax.images[0].get_array()
+        assert shown.shape == (224, 224, 3)  # 32 px, each 7 x 7
+        assert np.array_equal(shown[3::7, 3::7], errors.x[i].permute(1, 2, 0).numpy())
+        texts = " ".join(t.get_text() for t in ax.texts)
+        assert errors.class_names[errors.predicted[i]] in texts and f"true: {errors.class_names[errors.true[i]]}" in texts
+        assert f"{100*float(errors.confidence[i]):.0f} %" in texts
+    cams = errors.plot_cams(model, n, by="confidence")
+    assert len(cams.axes) == 2*n and pixels(cams).std() > 10
+    assert cams.alt_text.count(" taken for ") == n
+
+
+def test_pair_maps_share_a_scale(found):
+    model, data, errors = found
+    positions = torch.arange(4)
+    maps = pair_maps(errors, model, positions)
+    assert maps.layers == ("layer3",) and maps.raw[0].shape == (4, 2, 8, 8)
+    assert torch.equal(maps.targets, torch.stack([errors.predicted[:4], errors.true[:4]], 1))
+    raw = torch.tensor([[[4., -1.], [0., 0.]], [[1., 0.], [0., -9.]]])
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    _, answer, truth, difference = pair_pictures(image, raw, opacity=1, size=32)
+    from cam_course.pictures import heat_map, signed_map
+    assert np.array_equal(answer[0, 0], heat_map(np.ones((1, 1)))[0, 0])
+    assert np.array_equal(truth[0, 0], heat_map(np.full((1, 1), .25))[0, 0])  # a quarter of the answer's peak
+    assert np.array_equal(difference[-1, -1], signed_map(np.array([[9., -9.]]))[0, 0])
+    silent = pair_pictures(image, -raw.abs(), opacity=1)
+    assert np.array_equal(silent[1][0, 0], heat_map(np.zeros((1, 1)))[0, 0])  # no NaN without evidence
+
+
+def test_panels_without_evidence_are_labelled(found):
+    model, data, errors = found
+    cut = ResNet18(width=4)
+    with torch.no_grad():
+        cut.fc.weight.fill_(-1)  # after a ReLU every class has negative evidence only
+    for fig in (errors.plot_cams(cut, 3, "layer4", min_size=1), errors.compare(cut, 3, "layer4", min_size=1)):
+        assert sum("no positive" in t.get_text() for ax in fig.axes for t in ax.texts) in (3, 6)
+
+
+def test_the_page_stands_alone(found, tmp_path):
+    model, _, errors = found
+    save_html(errors, model, tmp_path/"page.html", n=5)
+    text = (tmp_path/"page.html").read_text()
+    assert text.count("<article>") == 5 and "http" not in text and "<script" not in text
+    sources = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    assert len(sources) == 20 == len(re.findall(r'alt="[^"]+"', text))
+    assert base64.b64decode(sources[0]).startswith(b"\x89PNG")
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+    named = Misclassified(**{**vars(errors), "class_names": ("<b>&",)*10})
+    save_html(named, model, tmp_path/"page.html", n=1)
+    assert "<b>&" not in (tmp_path/"page.html").read_text().replace("<b>&lt;b&gt;&amp;", "")
+
+
+def test_the_browser_follows_its_controls(found):
+    pytest.importorskip("ipywidgets", reason="the live browser needs ipywidgets")
+    model, _, errors = found
+    box = browse(errors, model)
+    (by, pair), number, picture = box.children[0].children, box.children[1], box.children[2]
+    first = picture.value
+    number.value = 2
+    assert picture.value != first
+    by.value = "doubt"
+    least = int(errors.index[errors.order("doubt")[1]])
+    assert f"(image {least})" in picture.value
+    pair.value = pair.options[1][1]
+    assert number.max == len(errors.order(pair=pair.value)) and number.value <= number.max
+
+
+def test_tensorboard_has_the_figures(found, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    model, data, _ = found
+
+    class Trainer:
+        best_model, test, normalize, epoch = model, data, Normalize.of(data), 0
+
+    callback = TensorBoardGallery(tmp_path, n=3, every=2)
+    for Trainer.epoch in range(1, 4):
+        callback.on_epoch_end(Trainer)
+    callback.on_fit_end(Trainer)
+    callback.on_fit_end(Trainer)  # a second end writes nothing
+    events = EventAccumulator(str(tmp_path)).Reload()
+    for tag in ("errors/images", "errors/gradcam", "errors/confusion"):
+        assert [e.step for e in events.Images(tag)] == [2, 3]
+        assert events.Images(tag)[0].width > 200
+
+
+@pytest.mark.parametrize(("true", "predicted", "n", "words"), [
+    ([0, 1], [0], None, "equal"), ([], [], None, "not empty"), ([0, 3], [0, 0], 3, "0 to 2"), ([-1, 0], [0, 0], None, "0 to 0")])
+def test_wrong_tables(true, predicted, n, words):
+    with pytest.raises(ValueError, match=words):
+        confusion_matrix(torch.tensor(true), torch.tensor(predicted), n)
+    with pytest.raises(ValueError, match="class names"):
+        plot_confusion(torch.zeros(2, 2), ("a",))
+
+
+def test_other_sizes_and_nets():
+    "A torchvision net on 64-px images, two classes with long names, grey."
+    import torchvision
+
+    torch.manual_seed(0)
+    data = ImageData(torch.randint(0, 256, (12, 3, 64, 64), dtype=torch.uint8), torch.arange(12) % 2,
+                     ("a very long name for one class", "b"))
+    model = torchvision.models.resnet18(num_classes=2)
+    errors = Misclassified.find(model, data, Normalize.of(data))
+    fig = errors.plot_cams(model, 2)  # layer2 is the deepest with 8 px
+    assert len(fig.axes) == 4 and pixels(fig).shape[1] < 400
+    with pytest.raises(ValueError, match="layer3 gives 4x4 maps"):
+        errors.plot_cams(model, 2, "layer3")

@@ -1,0 +1,129 @@
+"""The race of 05_optimizers: paths and scores, JavaScript against Python, and the figure in a browser."""
+
+
+import numpy as np
+import pytest
+from figpage import chromium, opened
+from jsbox import load
+
+from cam_course import optimizers as O
+from cam_course.optimizers import RACERS, OptimizerRace, make_optimizer
+from cam_course.surfaces import SURFACES
+
+
+def test_a_path_that_leaves_ends_in_nan_and_alone():
+    make = lambda p: O.SGD(p, lr=1.0)
+    path = O.trajectory(make, SURFACES["beale"], [[1.0, 1.5], [3.0, 0.5]], 20)
+    assert path.shape == (21, 2, 2) and np.isnan(path[-1, 0]).all() and (path[:, 1] == [3, 0.5]).all()
+    assert np.isinf(O.race_score(SURFACES["beale"], path)[0])
+
+
+def test_javascript_agrees_with_python():
+    """Same tuned rates, same paths to 1e-9.
+
+    Some runs are chaotic (RMSProp hopping about a minimum): there a difference of rounding grows without bound. So each
+    path is compared up to where Python's own path, started 1e-13 beside, has grown apart a thousandfold.
+    """
+    js, rng, compared, total = load("math/optimizers.js"), np.random.default_rng(0), 0, 0
+    for name in O._RACE_SURFACES:
+        surface = SURFACES[name]
+        x0, x1, y0, y1 = surface.limits
+        for start in (list(surface.start), rng.uniform((x0, y0), (x1, y1)).tolist()):
+            for optimizer in RACERS:
+                tuned = O.tuned_rate(optimizer, surface, start, 40)
+                assert js("tunedRate", optimizer, name, start, 40) == tuned, (name, optimizer)
+                for lr in (tuned, 0.1, 0.001):
+                    a = np.array(js("raceTrajectory", optimizer, name, start, lr, 40), dtype=float)
+                    both = O.trajectory(
+                        lambda p, o=optimizer, lr=lr: make_optimizer(o, p, lr=lr),
+                        surface,
+                        [start, [v * (1 + 1e-13) + 1e-13 for v in start]],
+                        40,
+                    )
+                    b, beside = both[:, 0], both[:, 1]
+                    growth = np.maximum.accumulate(np.abs(b - beside).max(1) / 1e-13)
+                    tame = np.isfinite(a).all(1) & np.isfinite(b).all(1) & (growth < 1e3)
+                    np.testing.assert_allclose(
+                        a[tame], b[tame], rtol=1e-9, atol=1e-9, err_msg=f"{name} {optimizer} {lr}"
+                    )
+                    gaps = np.array(js("lossGap", name, b[tame]), dtype=float)
+                    np.testing.assert_allclose(gaps, O.loss_gap(surface, b[tame]), rtol=1e-9, atol=1e-9)
+                    compared, total = compared + tame.sum(), total + np.isfinite(b).all(1).sum()
+    assert compared > 0.9 * total, f"only {compared} of {total} points could be compared"
+
+
+def test_race_refuses_what_it_does_not_know():
+    with pytest.raises(ValueError, match="unknown surface 'bowel'.*Did you mean 'bowl'"):
+        OptimizerRace("bowel")
+    with pytest.raises(ValueError, match="start must be two numbers"):
+        OptimizerRace("bowl", [1.0])
+
+
+def test_race_says_its_numbers():
+    words = OptimizerRace("beale", lr=0.1).alt()
+    assert "SGD gone" in words and "from (1.00, 1.50), all at rate 0.1" in words
+    assert "(rate 0.2)" in OptimizerRace("ravine", tuned=True).alt()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as b:
+        yield b
+
+
+def drawn(page):
+    return page.eval_on_selector_all(".cc-line", "nodes => nodes.map((n) => n.getAttribute('d')).join()")
+
+
+def said(page):
+    return page.inner_text(".cc-readout")
+
+
+def test_race_is_driven_by_keyboard_mouse_and_controls(browser, tmp_path):
+    with opened(browser, [OptimizerRace("ravine")], tmp_path) as page:
+        assert said(page).startswith("All at rate 0.1, after 150 steps: RMSProp under 1e−12, Nesterov 4e−8")
+        before = drawn(page)
+        page.focus(".cc-handle")
+        page.keyboard.press("Shift+ArrowRight")
+        page.wait_for_function("document.querySelector('.cc-handle').getAttribute('aria-valuetext') === '-4.00, 1.50'")
+        page.wait_for_timeout(100)
+        assert (moved := drawn(page)) != before
+        box = page.locator(".cc-knob").bounding_box()
+        page.mouse.move(box["x"] + 9, box["y"] + 9)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 100, box["y"] + 60, steps=4)
+        page.mouse.up()
+        page.wait_for_timeout(100)
+        assert drawn(page) != moved
+        page.check("input[type=checkbox]")
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.startsWith('Each at its best rate')")
+        assert page.locator(".cc-name").first.text_content().startswith("SGD 0.")
+        page.select_option("select", label="Rosenbrock's valley")
+        page.wait_for_function("document.querySelector('.cc-handle').getAttribute('aria-valuetext') === '-1.50, 2.00'")
+
+
+@pytest.mark.parametrize("wish, moves", [("no-preference", True), ("reduce", False)])
+def test_race_runs_only_where_motion_is_welcome(browser, tmp_path, wish, moves):
+    with opened(browser, [OptimizerRace("ravine", steps=40)], tmp_path, reduced_motion=wish) as page:
+        whole = drawn(page)
+        page.click("text=Race")
+        page.wait_for_timeout(100)
+        assert (drawn(page) != whole) is moves
+        page.wait_for_function(
+            "d => [...document.querySelectorAll('.cc-line')].map((n) => n.getAttribute('d')).join() === d", arg=whole
+        )
+
+
+@pytest.mark.parametrize("width", [390, 760])
+def test_race_fits_its_page(browser, tmp_path, width):
+    with opened(
+        browser, [OptimizerRace("tilted ravine", tuned=True)], tmp_path, viewport={"width": width, "height": 900}
+    ) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("""() => {
+            const frame = document.querySelector('.cc').getBoundingClientRect();
+            return [...document.querySelectorAll('.cc-plot text')].map((t) => t.getBoundingClientRect())
+              .every((b) => b.left >= frame.left - 1 && b.right <= frame.right + 1);
+        }"""), "a text leaves the frame"
+
+
