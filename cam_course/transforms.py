@@ -193,7 +193,7 @@ class _Origin:
         flat = F.pad(places.reshape(-1), (0, 1), value=outside)
         self.places = flat.index_select(0, pixel.clamp_(max=self.n * pixels).view(-1)).view(pixel.shape)
 
-# %% ../nbs/11_transforms.ipynb #64820f42
+# %% ../nbs/11_transforms.ipynb #6174030b
 class Move(Transform):
     "A transform whose every output pixel is an input pixel or the fill. `Compose` does a chain of them at once."
 
@@ -207,7 +207,7 @@ class Move(Transform):
         "Change `origin` as this transform moves pixels."
         raise NotImplementedError
 
-
+# %% ../nbs/11_transforms.ipynb #af98c453
 def _gather(x: Tensor, moves: Sequence[tuple[Move, Params]]) -> Tensor:
     "All `moves` in turn, with one look at the pixels."
     moves = [(move, _fit(move, x, params)) for move, params in moves]
@@ -308,7 +308,7 @@ class RandomHorizontalFlip(Move):
     def __repr__(self) -> str:
         return f"RandomHorizontalFlip(p={self.p})"
 
-# %% ../nbs/11_transforms.ipynb #83b26b14
+# %% ../nbs/11_transforms.ipynb #45f84c29
 def _turned(angle: Tensor, size: tuple[int, int], line: int, sign: Tensor | int, outside: int) -> Tensor:
     """Where the pixels of images turned by `angle` (n,), degrees counter-clockwise, come from: (n, H, W).
 
@@ -329,7 +329,7 @@ def _turned(angle: Tensor, size: tuple[int, int], line: int, sign: Tensor | int,
     sign = sign[:, None, None] if isinstance(sign, Tensor) else sign
     return torch.where(inside, line * rows + sign * cols, outside)
 
-
+# %% ../nbs/11_transforms.ipynb #52733907
 @lru_cache(maxsize=8)
 def _turned_by_step(
     low: float, pace: float, steps: int, size: tuple[int, int], line: int, outside: int, device: torch.device

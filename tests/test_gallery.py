@@ -7,14 +7,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from cam_course.confusion import confusion_matrix, plot_confusion, predict
 from cam_course.data import ImageData, shapes
 from cam_course.gallery import (
-    ORDERS, Misclassified, TensorBoardGallery, browse, pair_maps, pair_pictures, save_html,
+    ORDERS,
+    Misclassified,
+    TensorBoardGallery,
+    browse,
+    pair_maps,
+    pair_pictures,
+    save_html,
 )
 from cam_course.models.resnet import ResNet18
 from cam_course.transforms import Normalize
-from torch import nn
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,8 @@ def main():
           f"{a.threads} thread(s), torch {torch.__version__}")
     ratios = compare_peers(model, x, a.rounds)
     many = torch.randn(a.many, 3, 32, 32, device=a.device)
-    print(f"predicted class, {min(a.many, 256)} images in a batch")
+    many = many if a.many else torch.randn(64, 3, 32, 32, device=a.device)
+    print(f"predicted class, {len(many[:256])} images in a batch")
     ratios["layer4 / inference"] = throughput(model, many[:256], a.rounds)["layer4"]
     if a.many:  # in a process of its own: the peers' memory must not hide ours
         options = ["--many", str(a.many), "--width", str(a.width), "--device", a.device, "--threads", str(a.threads)]
