@@ -4,9 +4,9 @@
 __all__ = ['Params', 'Fill', 'Transform', 'Move', 'RandomCrop', 'RandomHorizontalFlip', 'RandomRotation', 'Cutout', 'Normalize',
            'Compose', 'AddGaussianNoise']
 
-# %% ../nbs/11_transforms.ipynb #4e54fc3a
+# %% ../nbs/11_transforms.ipynb #8446d4cc
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -103,7 +103,7 @@ def _count(stop: int, step: int, dtype: torch.dtype, device: torch.device) -> Te
     with torch.inference_mode(False):
         return torch.arange(0, stop, step, dtype=dtype, device=device)
 
-# %% ../nbs/11_transforms.ipynb #ea0d215c
+# %% ../nbs/11_transforms.ipynb #81fc1ef6
 class _Origin:
     """Where each output pixel of a batch comes from, as a place in the flattened batch (of its first channel).
 
@@ -180,7 +180,7 @@ class _Origin:
         if self.places is not None:
             self.places = torch.where(flip[:, None, None], self.places.flip(2), self.places)
         elif self.mirrored is None:
-            self.left, self.mirrored = self.left + flip * (self.size[1] - 1), flip
+            self.left, self.mirrored = torch.where(flip, self.left + (self.size[1] - 1), self.left), flip
         else:
             self.left = self.left + flip * self.sign * (self.size[1] - 1)
             self.mirrored = self.mirrored ^ flip
@@ -193,7 +193,7 @@ class _Origin:
         flat = F.pad(places.reshape(-1), (0, 1), value=outside)
         self.places = flat.index_select(0, pixel.clamp_(max=self.n * pixels).view(-1)).view(pixel.shape)
 
-# %% ../nbs/11_transforms.ipynb #6174030b
+# %% ../nbs/11_transforms.ipynb #a99e9521
 class Move(Transform):
     "A transform whose every output pixel is an input pixel or the fill. `Compose` does a chain of them at once."
 
@@ -201,19 +201,19 @@ class Move(Transform):
 
     def apply(self, x: Tensor, **params: Tensor) -> Tensor:
         "The changed copy of x (N, C, H, W), uint8 or float; its dtype."
-        return _gather(x, [(self, params)])
+        return _gather(x, [(self, params)], _stack)
 
     def _move(self, origin: _Origin, **params: Tensor) -> None:
         "Change `origin` as this transform moves pixels."
         raise NotImplementedError
 
-# %% ../nbs/11_transforms.ipynb #af98c453
-def _gather(x: Tensor, moves: Sequence[tuple[Move, Params]]) -> Tensor:
-    "All `moves` in turn, with one look at the pixels."
+# %% ../nbs/11_transforms.ipynb #10060701
+def _gather(x: Tensor, moves: Sequence[tuple[Move, Params]], join: Callable[[list[Tensor]], Tensor]) -> Tensor:
+    "All `moves` in turn, with one look at the pixels; `join` makes images (N, C, H, W) of channels (N, H, W)."
     moves = [(move, _fit(move, x, params)) for move, params in moves]
     n, c, h, w = x.shape
     if len(moves) > h * w > 0:  # no room for so many fill values in one image
-        return _gather(_gather(x, moves[:1]), moves[1:])
+        return _gather(_gather(x, moves[:1], _stack), moves[1:], join)
     origin = _Origin(x)
     for move, params in moves:
         move._move(origin, **params)
@@ -226,7 +226,13 @@ def _gather(x: Tensor, moves: Sequence[tuple[Move, Params]]) -> Tensor:
         frames[n].view(c, -1, 1)[:, : len(origin.fills)] = torch.cat([_color(fill, x) for fill in origin.fills], 1)
     places, flat = origin.full().view(-1), frames.view(-1)
     plane = frames[0, 0].numel()
-    return torch.stack([flat[k * plane :].index_select(0, places).view(n, *origin.size) for k in range(c)], 1)
+    return join([flat[k * plane :].index_select(0, places).view(n, *origin.size) for k in range(c)])
+
+
+def _stack(channels: list[Tensor]) -> Tensor:
+    return torch.stack(channels, 1)
+
+
 
 # %% ../nbs/11_transforms.ipynb #09d0b05b
 def _check_fill(fill: Fill) -> float | tuple[float, ...]:
@@ -445,7 +451,7 @@ class Cutout(Move):
     def __repr__(self) -> str:
         return f"Cutout({self.size}, fill={self.fill})"
 
-# %% ../nbs/11_transforms.ipynb #9ec900a7
+# %% ../nbs/11_transforms.ipynb #599f72ff
 class Normalize(Transform):
     "(x - mean)/std per channel; mean and std in units of the full scale, as measured on images in [0, 1]."
 
@@ -468,15 +474,26 @@ class Normalize(Transform):
         mean = _constant(tuple(scale * m for m in self.mean), dtype, x.device)
         return mean, _constant(tuple(1 / (scale * s) for s in self.std), dtype, x.device)
 
+    def join(self, channels: Sequence[Tensor]) -> Tensor:
+        "uint8 channels (N, H, W), one each, to normalized float images (N, C, H, W)."
+        n, h, w = channels[0].shape
+        out = torch.empty(n, len(channels), h, w, device=channels[0].device)
+        for k, (channel, mean, std) in enumerate(zip(channels, self.mean, self.std, strict=True)):
+            torch.add(torch.tensor(-mean / std), channel.float(), alpha=1 / (255 * std), out=out[:, k])
+        return out
+
     def apply(self, x: Tensor) -> Tensor:
         "uint8, or float in [0, 1], (N, C, H, W) to normalized float; channels_last stays channels_last."
         _fit(self, x, {})
         (mean, factor), (n, c, h, w) = self._stats(x), x.shape
-        if last := c > 1 and x.is_contiguous(memory_format=torch.channels_last):
+        last = c > 1 and x.is_contiguous(memory_format=torch.channels_last)
+        if x.dtype == torch.uint8 and not last:
+            return self.join(x.unbind(1))
+        if last:
             x = x.permute(0, 2, 3, 1).reshape(n * h, w * c)  # long rows: a loop over 3 channels would be slow
             mean, factor = mean.view(-1).repeat(w), factor.view(-1).repeat(w)
-        x = x - mean if x.is_floating_point() else x.float().sub_(mean)
-        return x.mul_(factor).view(n, h, w, c).permute(0, 3, 1, 2) if last else x.mul_(factor)
+        x = (x - mean if x.is_floating_point() else x.float().sub_(mean)).mul_(factor)
+        return x.view(n, h, w, c).permute(0, 3, 1, 2) if last else x
 
     def inverse(self, x: Tensor) -> Tensor:
         "Normalized float (N, C, H, W) back to float in [0, 1]."
@@ -491,7 +508,7 @@ def _size_after(transform: Any, image_size: int | tuple[int, int]) -> tuple[int,
     "Height and width after a transform, which need not be one of ours."
     return transform.output_size(image_size) if hasattr(transform, "output_size") else _pair(image_size)
 
-# %% ../nbs/11_transforms.ipynb #7984451e
+# %% ../nbs/11_transforms.ipynb #b64a6b5f
 class Compose(Transform):
     "One transform after the other; moves that are neighbours become one look at the pixels."
 
@@ -522,9 +539,12 @@ class Compose(Transform):
             if isinstance(t, Move) and t.fusible:
                 chain.append((t, own))
                 continue
-            x, chain = _gather(x, chain) if chain else x, []
+            if chain and isinstance(t, Normalize) and x.dtype == torch.uint8:
+                x, chain = _gather(x, chain, t.join), []
+                continue
+            x, chain = _gather(x, chain, _stack) if chain else x, []
             x = t.apply(x, **{name: value.to(x.device, non_blocking=True) for name, value in own.items()})
-        return _gather(x, chain) if chain else x
+        return _gather(x, chain, _stack) if chain else x
 
     def _split(self, params: Params) -> list[Params]:
         "The parameters of each member."

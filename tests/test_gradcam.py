@@ -8,9 +8,10 @@ import torch
 import torchvision
 from torch import nn
 
-from cam_course.gradcam import GradCAM, as_rgb, heat_map, library_cam, normalize_maps, overlay, weighted_sum
+from cam_course.gradcam import GradCAM, heat_map, library_cam, normalize_maps, overlay, weighted_sum
 from cam_course.layers import check_layer, resolve_layer, spatial_layers, suggest_layer
 from cam_course.models.resnet import ResNet18, ResNet34
+from cam_course.pictures import as_rgb
 
 
 class Small(nn.Module):
