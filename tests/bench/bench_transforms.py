@@ -69,15 +69,19 @@ def main(argv: list[str] | None = None) -> list[pairs.Ratio]:
     pictures = [Image.fromarray(image) for image in x.permute(0, 2, 3, 1).numpy()]
     chain, found, threads = batched(), [], torch.get_num_threads()
 
-    def whole() -> None:
-        for part in x.split(args.batch):
-            chain(part)
+    def whole() -> None:  # the dice of an epoch at once, as the trainer does
+        params = chain.draw(args.images, 32, dice)
+        for k in range(0, args.images, args.batch):
+            rows = slice(k, k + args.batch)
+            chain.apply(x[rows], **{name: value[rows] for name, value in params.items()})
 
     def loop(transform: Callable, images: list) -> None:
         for k in range(0, args.images, args.batch):
             torch.stack([transform(image) for image in images[k : k + args.batch]])
 
     torch.set_num_threads(1)
+    torch.empty(30_000_000, dtype=torch.uint8)  # like the tensors of a training step: once one is freed, malloc
+    # keeps pages for the next tensors in place of giving them back to the system each time
     for name, transform in one_by_one().items():
         images = list(x) if name.startswith("v2") else pictures
         theirs = (f"{name}, one image at a time", lambda t=transform, i=images: loop(t, i))
