@@ -79,7 +79,7 @@ def plot_confusion(
     fig.alt_text = f"Confusion matrix of {n} classes: {title}."
     return fig
 
-
+# %% ../nbs/27_confusion.ipynb #54ef98ed
 def _confusion_finding(matrix: Tensor, class_names: Sequence[str]) -> str:
     errors = matrix.clone().fill_diagonal_(0)
     if not errors.any():

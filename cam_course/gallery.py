@@ -129,7 +129,7 @@ def error_order(
     true, predicted = (_class(errors, c) for c in pair)
     return positions[((errors.true == true) & (errors.predicted == predicted))[positions]]
 
-
+# %% ../nbs/31_gallery.ipynb #4c96ea5d
 def _class(errors: Misclassified, name: int | str) -> int:
     if isinstance(name, str):
         return errors.class_names.index(check_choice("class", name, errors.class_names))
@@ -159,7 +159,7 @@ def _facts(errors: Misclassified, i: int) -> tuple[str, float, str]:
     "Predicted class, confidence, true class of error `i`."
     return errors.class_names[errors.predicted[i]], float(errors.confidence[i]), errors.class_names[errors.true[i]]
 
-
+# %% ../nbs/31_gallery.ipynb #188cfd66
 def _lines(errors: Misclassified, i: int) -> tuple[str, str]:
     "The answer with its confidence, and the truth, for a caption."
     predicted, confidence, true = _facts(errors, i)
@@ -225,7 +225,7 @@ def pair_pictures(
     maps = [overlay(picture, stretch((m.clamp(min=0)/top), picture.shape[:2]), opacity) for m in raw]
     return [picture, *maps, signed_map(stretch(raw[0] - raw[1], picture.shape[:2]))]
 
-
+# %% ../nbs/31_gallery.ipynb #d053f373
 def draw_pairs(errors: Misclassified, model: nn.Module, n: int = 6, layer: str | nn.Module | None = None, columns: int = 2,
                opacity: float = 0.5, min_size: int = 5, **choice: Any) -> "Figure":
     "See `Misclassified.compare`."
@@ -259,7 +259,7 @@ img {{ width: 100%; image-rendering: pixelated }} h1 {{ font-size: 1.3em }}
 {body}</html>
 """
 
-
+# %% ../nbs/31_gallery.ipynb #ea1980cc
 def save_html(
     errors: Misclassified,
     model: nn.Module,
@@ -286,7 +286,7 @@ def _article(errors: Misclassified, i: int, raw: Tensor, peaks: list[float]) -> 
     return (f"<article><h2><b>{predicted} {100*confidence:.0f} %</b>, true: {true} (image {int(errors.index[i])})</h2>"
             f"<div>{figures}</div></article>")
 
-
+# %% ../nbs/31_gallery.ipynb #503a69f1
 def _png(picture: np.ndarray) -> str:
     from PIL import Image
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .core import check_number
 from .layers import check_images, check_layer, evaluating, map_size
-from .layers import resolve_layer, spatial_layers, suggest_layer
+from .layers import resolve_layer, spatial_layers
 from .pictures import heat_map, overlay
 
 # %% ../nbs/30_gradcam.ipynb #f5be569c
@@ -169,7 +169,7 @@ class Steps(NamedTuple):
     rectified: Tensor  # the step the notes leave out: (h, w), negative evidence set to 0
     heat: Tensor  # step 9: (H, W) in [0, 1], at the size of the image
 
-
+# %% ../nbs/30_gradcam.ipynb #05353cfb
 def gradcam_steps(
     model: nn.Module,
     image: Tensor,  # (C, H, W) float, normalized as in the training

@@ -35,7 +35,7 @@ def spatial_layers(
     """
     return [layer for layer, calls in _trace(model, input_tensor) if calls == 1]
 
-
+# %% ../nbs/29_layers.ipynb #8009ef40
 def _trace(model: nn.Module, input_tensor: Tensor | int | tuple[int, int]) -> list[tuple[SpatialLayer, int]]:
     "Every module with a 4-D output, in the order in which they finish last, with the number of calls."
     found: dict[str, tuple[SpatialLayer, int]] = {}
@@ -58,7 +58,7 @@ def _trace(model: nn.Module, input_tensor: Tensor | int | tuple[int, int]) -> li
                 handle.remove()
     return list(found.values())
 
-
+# %% ../nbs/29_layers.ipynb #5cd123b4
 def map_size(module: nn.Module, args: tuple, output: Any) -> tuple[int, int] | None:
     """(height, width) of a module's 4-D output, else None.
 
@@ -83,7 +83,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = False  # not .eval(): a model may have overridden train() to do other things too
         yield
 
-
+# %% ../nbs/29_layers.ipynb #b9c7e3bc
 def _one_image(model: nn.Module, input_tensor: Tensor | int | tuple[int, int]) -> Tensor:
     "The first image of a batch, or a black one of the size given, as the first convolution of `model` takes it."
     if isinstance(input_tensor, Tensor):
@@ -123,7 +123,7 @@ def resolve_layer(
     near = difflib.get_close_matches(str(layer), list(modules), n=3) or [n for n in modules if "." not in n]
     raise ValueError(f"no layer {layer!r} in {type(model).__name__}: try {', '.join(map(repr, near))}")
 
-
+# %% ../nbs/29_layers.ipynb #132ee736
 def suggest_layer(
     model: nn.Module,
     image_size: Tensor | int | tuple[int, int],  # 32, (height, width), or the images themselves
@@ -142,7 +142,7 @@ def _deepest(model: nn.Module, trace: list[tuple[SpatialLayer, int]], min_size: 
     fit = [s for s, calls in trace if calls == 1 and min(s.height, s.width) >= min_size and s.name not in pools]
     return fit[-1] if fit else None
 
-
+# %% ../nbs/29_layers.ipynb #76b0d5a1
 def check_layer(
     model: nn.Module,
     layer: str | nn.Module,
@@ -165,7 +165,7 @@ def check_layer(
         raise ValueError(f"{name} gives {spatial.height}x{spatial.width} maps, under min_size={min_size} px: {use}")
     return spatial
 
-
+# %% ../nbs/29_layers.ipynb #5eba89b9
 def _called_twice(name: str, calls: int) -> str:
     parent = name.rpartition(".")[0]
     remedy = f"take {parent!r}, which holds it, or" if parent else "take a module that is called once, or"

@@ -41,7 +41,7 @@ def as_rgb(
         array = array[..., :3]
     return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array
 
-
+# %% ../nbs/28_pictures.ipynb #e395b490
 def _in_range(array: np.ndarray) -> np.ndarray:
     "`array` as uint8, or float32 in [0, 1]; raises `ValueError` for other numbers."
     if array.dtype == np.uint8:
@@ -80,7 +80,7 @@ def signed_map(
     top = float(np.abs(values).max()) or 1.0 if limit is None else check_number("limit", limit, 0, open_low=True)
     return mpl.colormaps[cmap](np.clip(.5 + .5*values/top, 0, 1), bytes=True)[..., :3]
 
-
+# %% ../nbs/28_pictures.ipynb #ed842307
 def _plane(cam: Tensor | np.ndarray) -> np.ndarray:
     values = np.asarray(cam.detach().float().cpu() if isinstance(cam, Tensor) else cam, dtype=np.float32)
     if values.ndim != 2 or not values.size:
@@ -160,7 +160,7 @@ def panels(
         ax.set_axis_off()
     return fig, groups
 
-
+# %% ../nbs/28_pictures.ipynb #a71a69c3
 def caption(ax: "Axes", strong: str, weak: str = "", color: str = INK) -> None:
     "Two lines above a panel: a bold one and a quiet one."
     points = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9, "va": "bottom"}
