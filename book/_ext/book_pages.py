@@ -78,10 +78,10 @@ class FreshRun(Directive):
 
 
 def mend_html(app, pagename, templatename, context, doctree) -> None:
-    """What the writers get wrong for screen readers: a fold's label hides its text, and the parameters of a long
-    signature are a definition list without terms."""
+    """What the writers get wrong for screen readers: a fold's label hides its text, references have a role that is no
+    more, and the parameters of a long signature are a definition list without terms."""
     if not (body := context.get("body")): return
-    body = body.replace(' aria-label="Toggle hidden content"', "")
+    body = re.sub(r' aria-label="Toggle hidden content"| role="doc-biblioentry"|(?<=<div) role="list"', "", body)
     context["body"] = re.sub(r'<dt class="sig.*?</dt>', lambda m: _parameters(m[0]), body, flags=re.S)
 
 
