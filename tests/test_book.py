@@ -14,11 +14,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
-import build
 import outputs
 import pytest
 import readme
 import stamps
+
+import build
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = build.SITE

@@ -87,7 +87,8 @@ from pathlib import Path
 from PIL import Image
 from cam_course.data import from_folder
 from cam_course.gallery import Misclassified
-from cam_course.gradcam import GradCAM, library_cam, suggest_layer
+from cam_course.gradcam import GradCAM, library_cam
+from cam_course.layers import suggest_layer
 from cam_course.loop import evaluate
 from cam_course.trainer import Trainer
 rng = np.random.default_rng(0)
