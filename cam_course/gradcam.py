@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .core import check_number
 from .layers import check_images, check_layer, evaluating, map_size
-from .layers import resolve_layer, spatial_layers
+from .layers import resolve_layer, spatial_layers, suggest_layer
 from .pictures import heat_map, overlay
 
 # %% ../nbs/30_gradcam.ipynb #f5be569c

@@ -1,22 +1,18 @@
 """Moving figures on a static page, in headless Chromium, without a network.
 
-    with chromium() as browser, opened(browser, [Tangent()], tmp_path) as page: page.keyboard.press("ArrowRight")
+    def test_keys(browser, tmp_path):
+        with opened(browser, [Tangent()], tmp_path) as page: page.keyboard.press("ArrowRight")
 """
 
 import base64
 import html
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync"]
 MIME = "application/vnd.jupyter.widget-"
 
 
@@ -44,18 +40,6 @@ def write_page(figures: Sequence[Any], path: Path) -> Path:
     tail = f'</main><script type="{MIME}state+json">{saved}</script><script>{host}</script></html>'
     path.write_text(head + "".join(body) + tail, encoding="utf-8")
     return path
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    "A headless browser; the test is skipped where there is none."
-    where = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not where: pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=where, args=ARGS)
-        try: yield browser
-        finally: browser.close()
 
 
 @contextmanager

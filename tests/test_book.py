@@ -6,9 +6,7 @@ missing these tests are skipped, with a word on how to get it; CAM_COURSE_REQUIR
 import functools
 import http.server
 import json
-import os
 import re
-import shutil
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,9 +22,6 @@ import build
 ROOT = Path(__file__).resolve().parent.parent
 SITE = build.SITE
 PAGES = [f"{p}.html" for p in build.toc_pages()]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
 every_page = pytest.mark.parametrize("page", PAGES)
 
 
@@ -140,19 +135,6 @@ def test_api_lists_every_public_name(site):
 
 
 # ---- the browser
-
-@pytest.fixture(scope="session")
-def browser():
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    why = "no Chromium: install it (Debian, Ubuntu: `apt install chromium`) to run the browser checks"
-    if path is None:
-        pytest.fail(why) if os.environ.get("CAM_COURSE_REQUIRE_BROWSER") == "1" else pytest.skip(why)
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
-
 
 @pytest.fixture(scope="session")
 def address(site):

@@ -3,17 +3,12 @@
 from gzip import compress
 
 import pytest
-from figpage import chromium, opened
+from figpage import opened
 
 from cam_course.averages import BetaSlider, MouseSmoother, noisy_wave
 from cam_course.figures import INK, PALETTE, PALETTE_DARK, Tangent, bundle, stylesheet
 
 KINDS = {"tangent": Tangent, "beta": lambda: BetaSlider(noisy_wave()[1]), "mouse": MouseSmoother}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as b: yield b
 
 
 def lines(page):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from figpage import chromium, opened
+from figpage import opened
 from jsbox import load
 from torch import nn
 
@@ -235,12 +235,6 @@ def test_the_two_surfaces_are_python_s():
             np.testing.assert_allclose(np.subtract(path[0], path[1]), surface.grad(w), rtol=0, atol=1e-12)
             numeric = [(surface(w + d) - surface(w - d)) / 2e-6 for d in np.eye(2) * 1e-6]
             np.testing.assert_allclose(numeric, surface.grad(w), atol=1e-8)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as b:
-        yield b
 
 
 def drawn(page):

@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from figpage import chromium, opened
+from figpage import opened
 from jsbox import load
 
 from cam_course import optimizers as O
@@ -63,12 +63,6 @@ def test_race_says_its_numbers():
     words = OptimizerRace("beale", lr=0.1).alt()
     assert "SGD gone" in words and "from (1.00, 1.50), all at rate 0.1" in words
     assert "(rate 0.2)" in OptimizerRace("ravine", tuned=True).alt()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as b:
-        yield b
 
 
 def drawn(page):

@@ -214,6 +214,15 @@ def test_normalize(dtype, layout):
     assert (normalize.inverse(out) - back).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+def test_normalize_inside_a_chain_is_the_same(dtype):
+    x, moves, normalize = images(30, (32, 32), dtype), CHAINS["usual"](), Normalize(MEAN, STD)
+    if dtype != torch.uint8:
+        moves[-1] = Cutout(16, fill=MEAN)
+    assert torch.equal(Compose([*moves, normalize])(x, dice()), normalize(Compose(moves)(x, dice())))
+    assert torch.equal(Compose([normalize, *moves])(x, dice()), Compose(moves)(normalize(x), dice()))
+
+
 def test_normalize_lets_gradients_through():
     x = images(2, (8, 8), torch.float64).requires_grad_()
     for layout in (torch.contiguous_format, torch.channels_last):
