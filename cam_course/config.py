@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from .core import check_choice, check_number, get_device, resolve_precision
 
-# %% ../nbs/38_config.ipynb #c36edfda
+# %% ../nbs/38_config.ipynb #405f2561
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw")
 SCHEDULERS = ("onecycle", "cosine", "step", "plateau", "constant")
 TRANSFORMS = ("crop", "flip", "rotate", "cutout", "noise")
-MODELS = ("resnet18", "resnet34")
+MODELS = ("resnet18", "resnet34", "whitened")
 
-# %% ../nbs/38_config.ipynb #330d3034
+# %% ../nbs/38_config.ipynb #03d91459
 @dataclass(frozen=True)
 class TrainConfig:
     "Everything a training depends on; `check()` raises `ValueError` naming a wrong value and the remedy."
@@ -27,7 +27,7 @@ class TrainConfig:
     source: str = "auto"  # where CIFAR-10 may come from: see `load_cifar10`
     n_train: int | None = None  # use only so many training images, as many of each class; default: all
     n_test: int | None = None  # use only so many test images
-    model: Literal["resnet18", "resnet34"] = "resnet18"
+    model: Literal["resnet18", "resnet34", "whitened"] = "resnet18"
     width: int = 64  # channels of the first stage
     norm: Literal["batch", "layer", "group", "none"] = "batch"
     pool: Literal["avg", "max"] = "avg"
@@ -40,6 +40,7 @@ class TrainConfig:
     pct_start: float = 0.25  # onecycle: part of the steps in which the rate rises
     momentum: float = 0.9  # of momentum, nesterov and rmsprop
     weight_decay: float = 5e-4
+    bias_lr: float = 1.0  # biases learn so many times as fast as weights, and decay as much less
     patience: int = 3  # plateau: epochs without gain before the rate is cut
     factor: float = 0.1  # step, plateau: what the rate is multiplied by
     label_smoothing: float = 0.0
@@ -55,13 +56,14 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool | None = None  # torch.compile the training step; default: on a GPU
     runs: str = "runs"  # folder that holds the run folders
     name: str | None = None  # of the run folder; default: recipe, width, time of day
     gallery: int = 10  # misclassified images to show
     target_layers: str = "layer3"  # layer of the Grad-CAMs; its maps must be 5 px or more
     checkpoint_seconds: float = 60.0  # time between checkpoints inside an epoch
 
-# %% ../nbs/38_config.ipynb #b735647c
+# %% ../nbs/38_config.ipynb #fa4de10c
 def check_config(config: TrainConfig) -> TrainConfig:
     "Return `config` if every value can work; else raise `ValueError` naming the first that can't."
     for name, choices in (
@@ -75,7 +77,7 @@ def check_config(config: TrainConfig) -> TrainConfig:
         check_choice("transform", name, TRANSFORMS)
     for name in ("width", "epochs", "batch_size", "gallery"):
         check_number(name, getattr(config, name), 1, integer=True)
-    for name in ("max_lr", "factor", "noise_std", "rotation"):
+    for name in ("max_lr", "bias_lr", "factor", "noise_std", "rotation"):
         check_number(name, getattr(config, name), 0, open_low=True)
     for name in ("weight_decay", "patience", "checkpoint_seconds"):
         check_number(name, getattr(config, name), 0)
@@ -83,13 +85,15 @@ def check_config(config: TrainConfig) -> TrainConfig:
         check_number(name, getattr(config, name), 0, 0.9999)
     if config.scheduler == "plateau" and not config.held_out:
         raise ValueError("scheduler 'plateau' decides by a held-out loss, but held_out is 0: set held_out=0.1")
+    if config.model == "whitened" and (config.norm, config.pool, config.residual) != ("batch", "avg", True):
+        raise ValueError("norm, pool and residual are choices of the ResNets: leave them out, or set model='resnet18'")
     for name in ("n_train", "n_test"):
         if getattr(config, name) is not None:
             check_number(name, getattr(config, name), 1, integer=True)
     resolve_precision(config.precision, get_device(config.device))
     return config
 
-# %% ../nbs/38_config.ipynb #6dd65cb6
+# %% ../nbs/38_config.ipynb #1ad3295e
 RECIPES: dict[str, TrainConfig] = {
     "assignment": TrainConfig(),
     "eva_s8": TrainConfig(
@@ -101,6 +105,22 @@ RECIPES: dict[str, TrainConfig] = {
         max_lr=0.05,
         held_out=0.1,
         transforms=("crop", "rotate", "cutout"),
+    ),
+    "quick": TrainConfig(
+        recipe="quick",
+        model="whitened",
+        width=32,
+        epochs=10,
+        batch_size=500,
+        max_lr=0.73,
+        momentum=0.85,
+        weight_decay=4e-4,
+        bias_lr=64,
+        label_smoothing=0.1,
+        transforms=("crop", "flip"),
+        crop_padding=2,
+        target_layers="stage1",
+        tta=True,
     ),
 }
 

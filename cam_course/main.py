@@ -4,11 +4,12 @@
 __all__ = ['build_optimizer', 'build_scheduler', 'build_transform', 'build_model', 'build_trainer', 'Run', 'run', 'write_figures',
            'read_config', 'resume_run', 'cli']
 
-# %% ../nbs/40_main.ipynb #a19a9871
+# %% ../nbs/40_main.ipynb #9ebc0adb
 import dataclasses
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .core import DataError, create_run_dir, environment, get_device, seed_every
 from .data import ImageData, load_data
 from .loop import History, TrainingDiverged, evaluate
 from .models.resnet import ResNet18, ResNet34
+from .models.whitened import WhitenedNet
 from .trainer import Interrupted, TensorBoardLogger, Trainer
 from cam_course.transforms import (
     AddGaussianNoise,
@@ -33,31 +35,43 @@ from cam_course.transforms import (
     RandomRotation,
 )
 
-# %% ../nbs/40_main.ipynb #69b3f810
+# %% ../nbs/40_main.ipynb #f53bbbef
 def build_optimizer(config: TrainConfig, model: nn.Module) -> Optimizer:
     "The optimizer that `config` names, on all parameters of `model`."
     lr, decay, momentum = config.max_lr, config.weight_decay, config.momentum
+    one = {"fused": True} if next(model.parameters()).is_cuda else {}  # all weights in one kernel: pays on a GPU only
     make = {
-        "sgd": lambda p: torch.optim.SGD(p, lr=lr, weight_decay=decay),
-        "momentum": lambda p: torch.optim.SGD(p, lr=lr, momentum=momentum, weight_decay=decay),
-        "nesterov": lambda p: torch.optim.SGD(p, lr=lr, momentum=momentum, nesterov=True, weight_decay=decay),
+        "sgd": lambda p: torch.optim.SGD(p, lr=lr, weight_decay=decay, **one),
+        "momentum": lambda p: torch.optim.SGD(p, lr=lr, momentum=momentum, weight_decay=decay, **one),
+        "nesterov": lambda p: torch.optim.SGD(p, lr=lr, momentum=momentum, nesterov=True, weight_decay=decay, **one),
         "adagrad": lambda p: torch.optim.Adagrad(p, lr=lr, weight_decay=decay),
         "adadelta": lambda p: torch.optim.Adadelta(p, lr=lr, weight_decay=decay),
         "rmsprop": lambda p: torch.optim.RMSprop(p, lr=lr, momentum=momentum, weight_decay=decay),
-        "adam": lambda p: torch.optim.Adam(p, lr=lr, weight_decay=decay),
-        "adamw": lambda p: torch.optim.AdamW(p, lr=lr, weight_decay=decay),
+        "adam": lambda p: torch.optim.Adam(p, lr=lr, weight_decay=decay, **one),
+        "adamw": lambda p: torch.optim.AdamW(p, lr=lr, weight_decay=decay, **one),
     }
-    return make[config.optimizer](model.parameters())
+    return make[config.optimizer](_groups(config, model))
 
-# %% ../nbs/40_main.ipynb #aa7d7ab3
+# %% ../nbs/40_main.ipynb #c1a4959f
+def _groups(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:
+    "What is trained: weights, and with `bias_lr` the biases as a group of their own."
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if config.bias_lr == 1:
+        return [{"params": [p for _, p in trained]}]
+    biases = {"params": [p for name, p in trained if name.endswith("bias")]}
+    biases |= {"lr": config.max_lr * config.bias_lr, "weight_decay": config.weight_decay / config.bias_lr}
+    return [{"params": [p for name, p in trained if not name.endswith("bias")]}, biases]
+
+# %% ../nbs/40_main.ipynb #fc98d23f
 def build_scheduler(config: TrainConfig, optimizer: Optimizer, steps_per_epoch: int) -> Any:
     "The schedule that `config` names, or None for a constant rate."
     from torch.optim import lr_scheduler as lrs
 
     steps = config.epochs * steps_per_epoch
+    pct_start = config.pct_start + (1e-9 if config.pct_start * steps == 1 else 0)  # there torch divides by zero
     make = {
         "onecycle": lambda: lrs.OneCycleLR(
-            optimizer, config.max_lr, total_steps=steps, pct_start=config.pct_start, cycle_momentum=False
+            optimizer, [g["lr"] for g in optimizer.param_groups], total_steps=steps, pct_start=pct_start, cycle_momentum=False
         ),
         "cosine": lambda: lrs.CosineAnnealingLR(optimizer, config.epochs),
         "step": lambda: lrs.StepLR(optimizer, max(1, config.epochs // 3), config.factor),
@@ -66,7 +80,7 @@ def build_scheduler(config: TrainConfig, optimizer: Optimizer, steps_per_epoch: 
     }
     return make[config.scheduler]()
 
-# %% ../nbs/40_main.ipynb #e2e2f8e7
+# %% ../nbs/40_main.ipynb #aecb0fda
 def build_transform(config: TrainConfig, data: ImageData) -> Compose:
     "The augmentation that `config` names, in its order; what is cut out is filled with the mean color of the data set."
     mean_color = tuple(round(255 * m) for m in data.mean)
@@ -82,6 +96,8 @@ def build_transform(config: TrainConfig, data: ImageData) -> Compose:
 
 def build_model(config: TrainConfig, num_classes: int, in_channels: int) -> nn.Module:
     "The network that `config` names."
+    if config.model == "whitened":
+        return WhitenedNet(num_classes, in_channels, config.width)
     make = {"resnet18": ResNet18, "resnet34": ResNet34}[config.model]
     return make(
         num_classes=num_classes,
@@ -92,7 +108,7 @@ def build_model(config: TrainConfig, num_classes: int, in_channels: int) -> nn.M
         residual=config.residual,
     )
 
-# %% ../nbs/40_main.ipynb #b8eabeb1
+# %% ../nbs/40_main.ipynb #8a7e3b66
 def build_trainer(config: TrainConfig, train: ImageData, test: ImageData, run_dir: Path | None = None) -> Trainer:
     "Model, optimizer, schedule and loop of `config`, seeded, ready for `fit()`."
     seed_everything(config.seed)
@@ -100,10 +116,12 @@ def build_trainer(config: TrainConfig, train: ImageData, test: ImageData, run_di
     if config.held_out:
         train, held_out = train.split(config.held_out, seed=config.seed)
     model = build_model(config, train.num_classes, train.x.shape[1])
+    if config.model == "whitened":
+        model.whiten(Normalize.of(train)(train.x[:5000]))
     model.to(get_device(config.device))
     optimizer = build_optimizer(config, model)
     scheduler = build_scheduler(config, optimizer, len(train) // config.batch_size)
-    names = ("epochs", "batch_size", "label_smoothing", "clip_norm", "ema_decay", "seed", "device", "precision")
+    names = ("epochs", "batch_size", "label_smoothing", "clip_norm", "ema_decay", "seed", "device", "precision", "compile")
     options = {name: getattr(config, name) for name in (*names, "checkpoint_seconds")}
     return Trainer(
         model,
@@ -162,25 +180,56 @@ class Run:
 
         return plot_confusion(self.errors.confusion(), self.errors.class_names)
 
-# %% ../nbs/40_main.ipynb #a45e3929
+# %% ../nbs/40_main.ipynb #a25ce687
+def _together(work: Callable[[], Any]) -> Any:
+    "What `work` gives in the first process, in all of them; what it raises, all raise. With one process: `work()`."
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return work()
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    state, found = PartialState(cpu=not torch.cuda.is_available()), [None]
+    if state.is_main_process:
+        try:
+            found = [work()]
+        except Exception as error:  # handed on, or the other processes would wait for ever
+            found = [error]
+    broadcast_object_list(found)
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+# %% ../nbs/40_main.ipynb #89881826
 def run(
     config: TrainConfig,  # what to train, and how
     resume: bool = False,  # True: if the folder is there, go on with it (or, if it is finished, just load it)
 ) -> Run:
     "Train as `config` says and return the result; everything is in the run folder (see above)."
     check_config(config)
-    folder = Path(config.runs) / config.name if config.name else None
-    if resume and folder and (folder / "config.json").exists():
-        _same_config(config, read_config(folder))
-        return resume_run(folder)
+    if found := _together(lambda: _find_folder(config) if resume else None):
+        return resume_run(found)
     train, test = _load(config)
+    return _train(config, train, test, _together(lambda: _make_folder(config, train)))
+
+
+def _find_folder(config: TrainConfig) -> Path | None:
+    "The folder of this very run, if it has been begun."
+    folder = Path(config.runs) / config.name if config.name else None
+    if folder is None or not (folder / "config.json").exists():
+        return None
+    _same_config(config, read_config(folder))
+    return folder
+
+
+def _make_folder(config: TrainConfig, train: ImageData) -> Path:
+    "A new run folder, with what the run is about to do."
     _check_layer(config, train)
     stamp = environment(get_device(config.device))
     name = config.name or f"{config.recipe}-w{config.width}-{stamp['date'].translate({45: None, 58: None, 32: '-'})}"
     folder = create_run_dir(config.runs, name)
     write_json(folder / "config.json", {**dataclasses.asdict(config), "data_name": train.name})
     write_json(folder / "environment.json", stamp)
-    return _train(config, train, test, folder)
+    return folder
 
 
 def _load(config: TrainConfig) -> tuple[ImageData, ImageData]:
@@ -273,7 +322,7 @@ def _load_finished(config: TrainConfig, folder: Path, train: ImageData, test: Im
     history = History.from_csv(folder / "history.csv")
     return _result(config, folder, model.to(memory_format=torch.channels_last), history, test, Normalize.of(train))
 
-# %% ../nbs/40_main.ipynb #d96cc889
+# %% ../nbs/40_main.ipynb #b60ad3ac
 def cli(args: Sequence[str] | None = None) -> int:
     "The command `cam-course`; returns the exit code."
     import tyro
@@ -292,6 +341,9 @@ def cli(args: Sequence[str] | None = None) -> int:
     except (DataError, TrainingDiverged, OSError) as error:
         print(f"{prog}: failed: {error}", file=sys.stderr)
         return 1
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 _ABOUT = (
@@ -299,7 +351,13 @@ _ABOUT = (
     "Exit codes: 0 done, 1 failed, 2 wrong value, 130/143 stopped with the state saved."
 )
 
-# %% ../nbs/40_main.ipynb #b7b309b1
+# %% ../nbs/40_main.ipynb #e384b546
+def _say(line: str) -> None:
+    "Print a line once, however many processes there are."
+    if os.environ.get("RANK", "0") == "0":
+        print(line)
+
+
 def _peek_recipe(args: Sequence[str]) -> TrainConfig:
     "The recipe named on the command line gives the defaults of all other options."
     for i, arg in enumerate(args):
@@ -308,16 +366,16 @@ def _peek_recipe(args: Sequence[str]) -> TrainConfig:
             return recipe(name)
     return RECIPES["assignment"]
 
-# %% ../nbs/40_main.ipynb #9838cdc6
+# %% ../nbs/40_main.ipynb #e9d1ce4a
 def _commands(defaults: TrainConfig, tyro: Any) -> dict[str, Any]:
     def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = defaults, resume: bool = False) -> None:
         "Train, and leave a run folder. With --resume go on with the folder --name if it is there."
-        print(f"run folder: {run(config, resume).folder}")
+        _say(f"run folder: {run(config, resume).folder}")
 
     def resume(folder: tyro.conf.Positional[str], data_dir: str | None = None, device: str | None = None) -> None:
         "Go on with an interrupted run; only its folder is needed (and the data)."
         changes = {"data_dir": data_dir, "device": device}
-        print(f"run folder: {resume_run(folder, **{k: v for k, v in changes.items() if v is not None}).folder}")
+        _say(f"run folder: {resume_run(folder, **{k: v for k, v in changes.items() if v is not None}).folder}")
 
     def report(folder: tyro.conf.Positional[str], submission: str | None = None) -> None:
         "Write report.html of a run anew; with --submission DIR also the assignment's hand-in."

@@ -4,7 +4,7 @@
 __all__ = ['scheduler_interval', 'stop_signals', 'Interrupted', 'load_optimizer', 'Trainer', 'get_state', 'load_state',
            'save_state', 'train_epoch', 'TensorBoardLogger']
 
-# %% ../nbs/13_trainer.ipynb #17a28e8e
+# %% ../nbs/13_trainer.ipynb #173bca28
 import contextlib
 import signal
 import sys
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 from tqdm.auto import tqdm
 
 from .checkpoint import Checkpoints
@@ -37,12 +37,12 @@ from .data import ImageData
 from .loop import LOG_HEADER, History, Meter, epoch_batches, evaluate, log_line, train_step
 from .transforms import Compose, Normalize
 
-# %% ../nbs/13_trainer.ipynb #449bf696
+# %% ../nbs/13_trainer.ipynb #011d6856
 def scheduler_interval(scheduler: Any) -> str:
     'When a scheduler steps: "batch", "epoch", "plateau" (each epoch, with the held-out loss) or "never".'
     if scheduler is None:
         return "never"
-    if isinstance(scheduler, ReduceLROnPlateau):
+    if hasattr(scheduler, "num_bad_epochs"):  # torch's ReduceLROnPlateau, and ours
         return "plateau"
     per_batch = getattr(scheduler, "per_batch", None)
     if per_batch is None:
@@ -72,7 +72,7 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(message)
         self.signal = number
 
-# %% ../nbs/13_trainer.ipynb #8a382fab
+# %% ../nbs/13_trainer.ipynb #71f4ae99
 def _accelerator(device: torch.device, precision: str) -> Any:
     "An Accelerator for this device and precision; in one process its global state is made anew when these change."
     from accelerate import Accelerator
@@ -86,6 +86,13 @@ def _accelerator(device: torch.device, precision: str) -> Any:
     return Accelerator(mixed_precision=mixed, cpu=device.type == "cpu")
 
 
+def _pays(device: torch.device) -> bool:
+    "Whether `torch.compile` makes a training faster: on a GPU, with Triton; on a CPU it was measured to gain nothing."
+    from torch.utils._triton import has_triton
+
+    return device.type == "cuda" and has_triton()
+
+# %% ../nbs/13_trainer.ipynb #ce7452d3
 def _like(saved: Any, param: Tensor) -> Any:
     "Optimizer state in the memory layout of its parameter: sums then run in the same order as before the interruption."
     if isinstance(saved, Tensor) and saved.shape == param.shape and saved.dim() == 4:
@@ -99,7 +106,7 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     for param, entries in optimizer.state.items():
         optimizer.state[param] = {name: _like(value, param) for name, value in entries.items()}
 
-# %% ../nbs/13_trainer.ipynb #9c00168a
+# %% ../nbs/13_trainer.ipynb #5f5001b3
 class Trainer:
     """Train `model` on `train`, measure it on `test` after each epoch, and be able to go on after any interruption.
 
@@ -121,11 +128,12 @@ class Trainer:
         normalize: Callable[[Tensor], Tensor] | None = None,  # None: `Normalize.of(train)`
         held_out: ImageData | None = None,  # what a plateau scheduler watches
         label_smoothing: float = 0.0,
-        clip_norm: float | None = None,
+        clip_norm: float | None = None,  # longest gradient allowed
         ema_decay: float = 0.0,  # > 0: also average the weights; the average is what is measured and kept
         seed: int = 0,  # of order and augmentation
         device: str | torch.device = "auto",
         precision: str = "auto",  # "auto", "fp32", "bf16", "fp16"
+        compile: bool | None = None,  # torch.compile the model's step; None: on CUDA where Triton is
         run_dir: str | Path | None = None,  # where history, log, weights and checkpoints go; None: nowhere
         checkpoint_seconds: float = 60.0,  # time between checkpoints inside an epoch
         callbacks: Sequence[Any] = (),  # objects with any of on_epoch_end(trainer), on_fit_end(trainer)
@@ -133,18 +141,17 @@ class Trainer:
     ):
         _check_arguments(locals())
         self.accelerator = _accelerator(get_device(device), precision)
-        self.device = self.accelerator.device
+        self.device, self.run_dir = self.accelerator.device, Path(run_dir) if run_dir else None
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.train, self.test, self.held_out = train, test, held_out
-        self.optimizer, self.scheduler, self.interval = optimizer, scheduler, scheduler_interval(scheduler)
-        self.epochs, self.batch_size, self.seed, self.clip_norm = epochs, batch_size, seed, clip_norm
-        self.transform = Compose(transform) if isinstance(transform, list | tuple) else transform
-        self.normalize = normalize or Normalize.of(train)
-        self.loss_fn = partial(F.cross_entropy, label_smoothing=label_smoothing)
-        self.ema = _averaged(model, ema_decay) if ema_decay else None
-        self.run_dir = Path(run_dir) if run_dir else None
-        self.checkpoints = Checkpoints(self.run_dir / "checkpoints") if run_dir else None
+        self.train, self.test, self.held_out, self.optimizer = train, test, held_out, optimizer
+        self.scheduler, self.interval = scheduler, scheduler_interval(scheduler)
         self.checkpoint_seconds, self.callbacks, self.progress = checkpoint_seconds, list(callbacks), progress
+        self.epochs, self.batch_size, self.seed, self.clip_norm = epochs, batch_size, seed, clip_norm
+        self.loss_fn = partial(F.cross_entropy, label_smoothing=label_smoothing)
+        self.transform = Compose(transform) if isinstance(transform, list | tuple) else transform
+        self.normalize, self.ema = normalize or Normalize.of(train), _averaged(model, ema_decay) if ema_decay else None
+        self.compile = _pays(self.device) if compile is None else compile
+        self.checkpoints = Checkpoints(self.run_dir / "checkpoints") if self.run_dir else None
         self.epoch = self.batch = self.step = 0  # finished epochs, batches into the next, steps in all
         self.elapsed, self.meter, self.history, self.lrs = 0.0, Meter(self.device), History(), []
 
@@ -169,7 +176,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             tqdm.write(line)
 
-# %% ../nbs/13_trainer.ipynb #73a6f356
+# %% ../nbs/13_trainer.ipynb #c8da7219
 def _check_arguments(given: dict[str, Any]) -> None:
     check_number("epochs", given["epochs"], 1, integer=True)
     check_number("batch_size", given["batch_size"], 1, integer=True)
@@ -179,7 +186,7 @@ def _check_arguments(given: dict[str, Any]) -> None:
         check_number("clip_norm", given["clip_norm"], 0, open_low=True)
     if len(given["train"]) < given["batch_size"]:
         raise ValueError(f"batch_size {given['batch_size']} is more than the {len(given['train'])} training images")
-    if isinstance(given["scheduler"], ReduceLROnPlateau) and given["held_out"] is None:
+    if scheduler_interval(given["scheduler"]) == "plateau" and given["held_out"] is None:
         raise ValueError(
             "ReduceLROnPlateau watches a held-out loss, never the test set: train, held_out = train.split(0.1, seed=0)"
         )
@@ -324,13 +331,14 @@ def _call(trainer: Trainer, event: str) -> None:
         if trainer.accelerator.is_main_process and hasattr(callback, event):
             getattr(callback, event)(trainer)
 
-# %% ../nbs/13_trainer.ipynb #c91ed9b6
+# %% ../nbs/13_trainer.ipynb #56e1c18a
 def _fit(trainer: Trainer) -> History:
     t = trainer
     if t.batch_size % t.accelerator.num_processes:
         raise ValueError(f"batch_size {t.batch_size} can't be shared by {t.accelerator.num_processes} processes")
     t.train = t.train.to(t.device)
     net, optimizer = t.accelerator.prepare_model(t.model), t.accelerator.prepare_optimizer(t.optimizer)
+    step = torch.compile(net) if t.compile else net
     t.say(LOG_HEADER)
     for line in _log_lines(t)[1:]:
         t.say(line)  # a resumed run shows the epochs before
@@ -339,7 +347,7 @@ def _fit(trainer: Trainer) -> History:
             # a first fp16 step that the scaler skips makes torch warn about the order of optimizer and scheduler
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             while t.epoch < t.epochs:
-                train_epoch(t, net, optimizer, stop)
+                train_epoch(t, step, optimizer, stop)
                 _finish_epoch(t)
     finally:
         t.accelerator.unwrap_model(net, keep_fp32_wrapper=False)  # autocast lives in the prepared forward only

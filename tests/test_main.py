@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
 from cam_course.data import shapes
-from cam_course.main import cli, recipe, resume_run, run
+from cam_course.main import build_model, build_optimizer, build_scheduler, cli, recipe, resume_run, run
 
 TINY = [
     "--width",
@@ -250,3 +251,25 @@ def test_submission_has_log_galleries_and_links(undisturbed, tmp_path, capsys):
         assert f"/cam_course/{name})" in text
     assert cli(["report", str(undisturbed), "--submission", str(tmp_path / "handin")]) == 2
     assert "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 5, 10, 40])
+def test_one_cycle_of_few_steps(steps):
+    "torch's schedule divides by zero where the rise is one step long: pct_start=0.25 and 4 steps."
+    config = recipe("assignment", epochs=1, pct_start=0.25)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.max_lr)
+    schedule, rates = build_scheduler(config, optimizer, steps), []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step() if len(rates) < steps else None
+    assert min(rates) > 0 and max(rates) <= config.max_lr*(1 + 1e-6) and rates[-1] < config.max_lr/10
+
+
+def test_biases_have_a_rate_of_their_own():
+    config = recipe("quick", width=2, bias_lr=64)
+    model = build_model(config, 10, 3)
+    weights, biases = build_optimizer(config, model).param_groups
+    assert biases["lr"] == 64*weights["lr"] and biases["weight_decay"] == weights["weight_decay"]/64
+    assert all(p.ndim == 1 for p in biases["params"]) and all(p.ndim > 1 for p in weights["params"])
+    assert not any(p is model.white.weight for p in weights["params"])

@@ -251,3 +251,23 @@ def test_no_warning_and_no_leftover_hooks():
         warnings.simplefilter("error")
         trainer.fit()
     assert not any(m._forward_hooks for m in trainer.model.modules())
+
+
+def test_compiled_training_is_the_same_training(monkeypatch):
+    "`compile=True` compiles the step, and leaves the model as it was; by default a CPU compiles nothing."
+    real, calls = torch.compile, []
+
+    def compile_eagerly(net):
+        calls.append(net)
+        return real(net, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", compile_eagerly)
+    plain, compiled = make(epochs=1), make(epochs=1, compile=True)
+    torch.manual_seed(1)  # dropout
+    plain.fit()
+    assert not calls and not plain.compile
+    torch.manual_seed(1)
+    compiled.fit()
+    assert len(calls) == 1 and type(compiled.model) is Net
+    for name, value in plain.model.state_dict().items():
+        torch.testing.assert_close(compiled.model.state_dict()[name], value, rtol=1e-5, atol=1e-6)

@@ -17,6 +17,7 @@ import book_bibliography
 import book_marks
 import book_outputs
 import book_pages
+import book_speed
 import stamps
 
 _directive = re.compile(r"^\s*#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$")
@@ -127,6 +128,7 @@ def setup(app):
     app.connect("autodoc-process-docstring", book_api.process_docstring)
     app.add_transform(book_api.LinkSymbols)
     book_pages.setup(app)
+    book_speed.setup(app)
     book_bibliography.setup(app)
     book_outputs.install()
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

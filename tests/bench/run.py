@@ -1,6 +1,6 @@
 """Run every benchmark in turn, each in a process of its own, and print the table of the results.
 
-python tests/bench/run.py [NAME ...]      NAME: loop, data, import, transforms, gradcam
+python tests/bench/run.py [NAME ...]      NAME: loop, levers, quick, data, import, transforms, gradcam, lr_finder
 """
 
 import json
@@ -34,8 +34,8 @@ def main(names: list[str]) -> int:
         return 2
     failed = 0
     for script in wanted:
-        if script.stem == "bench_data" and not os.environ.get("CAM_COURSE_DATA"):
-            print("bench_data: set CAM_COURSE_DATA to the folder of CIFAR-10; left out")
+        if script.stem in ("bench_data", "bench_quick") and not os.environ.get("CAM_COURSE_DATA"):
+            print(f"{script.stem}: set CAM_COURSE_DATA to the folder of CIFAR-10; left out")
             continue
         print(f"-- {script.stem}", flush=True)
         failed |= subprocess.run([sys.executable, str(script)], check=False).returncode

@@ -1,0 +1,52 @@
+"""Make a file of shipped weights from a finished run: python book/pack_weights.py runs/NAME cifar10_jpeg
+
+Writes cam_course/weights/NAME.safetensors with what it was trained on, and how good the rounded weights are, measured
+here. Prints the hash that goes into nbs/11_weights.ipynb.
+"""
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from cam_course.data import load_data
+from cam_course.loop import evaluate
+from cam_course.main import build_model, read_config
+from cam_course.models.weights import write_weights
+from cam_course.transforms import Normalize
+
+FOLDER = Path(__file__).resolve().parent.parent/"cam_course"/"weights"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    args = parser.parse_args()
+    config = read_config(args.run)
+    stamp = json.loads((args.run/"environment.json").read_text(encoding="utf-8"))
+    train, test = load_data(config.dataset, config.data_dir, source=config.source)
+    model = build_model(config, train.num_classes, train.x.shape[1])
+    model.load_state_dict({k: v.half().to(v.dtype) for k, v in load_file(args.run/"last.safetensors").items()})
+    model.to(memory_format=torch.channels_last)
+    plain, tta = (evaluate(model, test, Normalize.of(train), tta=t)[1] for t in (False, True))
+    keep = {f.name for f in dataclasses.fields(config)} - {"data_dir", "source", "runs", "name", "device", "gallery",
+                                                         "target_layers", "checkpoint_seconds", "tta"}
+    about = {k: v for k, v in dataclasses.asdict(config).items() if k in keep}
+    about |= {"dataset": _words(train.name), "class_names": train.class_names, "mean": train.mean, "std": train.std,
+              "in_channels": train.x.shape[1], "image_size": train.image_size, "accuracy": round(plain, 4),
+              "accuracy_tta": round(tta, 4), "date": stamp["date"], "torch": stamp["torch"]}
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER/f"{args.name}.safetensors"
+    print(f'"{args.name}": "{write_weights(path, model.state_dict(), **about)}"')
+    print(f"accuracy {plain:.2%}, with mirror images {tta:.2%}; {path.stat().st_size/2**20:.2f} MB")
+
+
+def _words(name: str) -> str:
+    return {"cifar10": "CIFAR-10", "cifar10-jpeg": "CIFAR-10, JPEG copy (quality 75)"}.get(name, name)
+
+
+if __name__ == "__main__":
+    main()
