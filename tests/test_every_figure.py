@@ -8,13 +8,21 @@ import pytest
 from figpage import opened
 
 from cam_course.averages import BetaSlider, MouseSmoother, noisy_wave
+from cam_course.data import shapes
 from cam_course.figures import Interactive, Tangent, bundle, stylesheet
+from cam_course.localisation import MapThreshold, centre_prior, edge_map
 from cam_course.momentum import PhaseDiagram
 from cam_course.noise import NoiseEscape
 from cam_course.optimizers import OptimizerRace
 from cam_course.plateau import PlateauWatch
 from cam_course.schedules import OneCycleShape
 from cam_course.surfaces import LearningRate
+
+def map_threshold() -> MapThreshold:
+    data = shapes(6)
+    maps = {"edges": edge_map(data.x, 8), "centre": centre_prior((8, 8)).expand(6, -1, -1)}
+    return MapThreshold.of(data.x, data.masks[:, 0], maps, [data.class_names[c] for c in data.y])
+
 
 CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {
     "01": [Tangent],
@@ -24,6 +32,7 @@ CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {
     "05": [OptimizerRace],
     "06": [NoiseEscape],
     "21": [OneCycleShape, PlateauWatch],
+    "30_localisation": [map_threshold],
 }
 KINDS = {f"{chapter}-{i}": make for chapter, makers in CHAPTERS.items() for i, make in enumerate(makers, 1)}
 
