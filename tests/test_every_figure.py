@@ -6,6 +6,7 @@ from gzip import compress
 
 import pytest
 from figpage import opened
+from test_landscape import film
 
 from cam_course.averages import BetaSlider, MouseSmoother, noisy_wave
 from cam_course.data import shapes
@@ -17,6 +18,7 @@ from cam_course.optimizers import OptimizerRace
 from cam_course.plateau import PlateauWatch
 from cam_course.schedules import OneCycleShape
 from cam_course.surfaces import LearningRate
+
 
 def map_threshold() -> MapThreshold:
     data = shapes(6)
@@ -32,6 +34,7 @@ CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {
     "05": [OptimizerRace],
     "06": [NoiseEscape],
     "21": [OneCycleShape, PlateauWatch],
+    "22": [film],
     "30_localisation": [map_threshold],
 }
 KINDS = {f"{chapter}-{i}": make for chapter, makers in CHAPTERS.items() for i, make in enumerate(makers, 1)}
