@@ -12,6 +12,7 @@ from cam_course.averages import BetaSlider, MouseSmoother, noisy_wave
 from cam_course.data import shapes
 from cam_course.figures import Interactive, Tangent, bundle, stylesheet
 from cam_course.localisation import MapThreshold, centre_prior, edge_map
+from cam_course.lr_curve import FourRules
 from cam_course.momentum import PhaseDiagram
 from cam_course.noise import NoiseEscape
 from cam_course.optimizers import OptimizerRace
@@ -33,6 +34,7 @@ CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {
     "04": [PhaseDiagram],
     "05": [OptimizerRace],
     "06": [NoiseEscape],
+    "20": [FourRules],
     "21": [OneCycleShape, PlateauWatch],
     "22": [film],
     "30_localisation": [map_threshold],

@@ -1,0 +1,74 @@
+"""How long a range test takes: ours beside torch-lr-finder, in turn on the same net and loader, as a ratio.
+
+    python tests/bench/bench_lr_finder.py [--width 8] [--batch 32] [--steps 100] [--pairs 5] [--device cpu] [--threads 1]
+
+Both take the same steps over the same range and put everything back. Exits with 1 if ours is slower by more than the
+clock's own scatter (`MARK`), with 2 where torch-lr-finder is not installed.
+"""
+import argparse
+import contextlib
+import importlib.util
+import io
+import sys
+
+import torch
+import torch.nn.functional as F
+from pairs import compare, write
+from torch.utils.data import DataLoader, TensorDataset
+
+from cam_course.lr_finder import LRFinder
+from cam_course.models.resnet import ResNet18
+
+MARK = 0.97   # theirs/ours; equal work, and 3 % is what two runs of the same program differ by
+
+
+def make(width, batch, device):
+    "A net, its optimizer and a loader of random images in memory."
+    torch.manual_seed(0)
+    model = ResNet18(width=width).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-7, momentum=0.9)
+    data = TensorDataset(torch.randn(8*batch, 3, 32, 32), torch.randint(0, 10, (8*batch,)))
+    return model, optimizer, DataLoader(data, batch, shuffle=True, drop_last=True)
+
+
+def ours(model, optimizer, loader, steps):
+    "One range test; rates small enough that neither stops early."
+    found = LRFinder(model, optimizer, F.cross_entropy).range_test(loader, 1e-7, 1e-3, steps, progress=False)
+    assert len(found.lr) == steps
+
+
+def theirs(model, optimizer, loader, steps):
+    "The same with torch-lr-finder, including its `reset`."
+    from torch_lr_finder import LRFinder as Peer
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        finder = Peer(model, optimizer, F.cross_entropy, device=next(model.parameters()).device)
+        finder.range_test(loader, start_lr=1e-7, end_lr=1e-3, num_iter=steps)
+    assert len(finder.history["lr"]) == steps
+    for group in optimizer.param_groups:   # else its next test refuses: "already has a scheduler attached"
+        group.pop("initial_lr", None)
+    finder.reset()
+    for group in optimizer.param_groups:
+        group.pop("initial_lr", None)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in {"width": 8, "batch": 32, "steps": 100, "pairs": 5, "device": "cpu", "threads": 1}.items():
+        parser.add_argument(f"--{name}", type=type(value), default=value)
+    a = parser.parse_args()
+    if importlib.util.find_spec("torch_lr_finder") is None:
+        print("torch-lr-finder is not installed, so there is nothing to compare with: "
+              "pip install --no-deps --target PEERS torch-lr-finder, then run with PYTHONPATH=PEERS", file=sys.stderr)
+        sys.exit(2)
+    torch.set_num_threads(a.threads)
+    parts = make(a.width, a.batch, a.device)
+    print(f"{a.steps} steps of {a.batch} images, ResNet18 width {a.width}, {a.device}, {a.threads} thread(s)")
+    ratio = compare(f"range test, {a.steps} steps", ("cam_course", lambda: ours(*parts, a.steps)),
+                    ("torch-lr-finder 0.2.2", lambda: theirs(*parts, a.steps)), a.pairs, goal=MARK)
+    write("lr_finder", [ratio], width=a.width, batch=a.batch, steps=a.steps, device=a.device, threads=a.threads)
+    sys.exit(ratio.ratio < MARK)
+
+
+if __name__ == "__main__":
+    main()
