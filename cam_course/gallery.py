@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['ORDERS', 'Misclassified', 'error_order', 'draw_errors', 'draw_cams', 'pair_maps', 'pair_pictures', 'draw_pairs',
-           'save_html', 'browse', 'TensorBoardGallery', 'confusion_matrix', 'plot_confusion', 'predict']
+           'save_html', 'browse', 'TensorBoardGallery', 'confusion_matrix', 'plot_confusion']
 
-# %% ../nbs/31_gallery.ipynb #876b4030
+# %% ../nbs/31_gallery.ipynb #b3fa6381
 import os
 from base64 import b64encode
 from collections.abc import Callable
@@ -17,21 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .confusion import confusion_matrix, plot_confusion, predict
+from .confusion import confusion_matrix, plot_confusion
 from .core import check_choice, check_number, write_text
 from .figures import INK, PALETTE
 from .gradcam import ClassMaps, GradCAM, Layers, library_cam
 from .layers import suggest_layer
+from .loop import predict
 from .pictures import caption, enlarge, overlay, panels, shorten, signed_map, stretch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# %% ../nbs/31_gallery.ipynb #b693a8df
-_all_ = ["confusion_matrix", "plot_confusion", "predict"]  # chapter 27's, at hand here too
+# %% ../nbs/31_gallery.ipynb #8a45b587
+_all_ = ["confusion_matrix", "plot_confusion"]  # chapter 27's, at hand here too
 
-# %% ../nbs/31_gallery.ipynb #9247ac13
+# %% ../nbs/31_gallery.ipynb #14b18a7e
 @dataclass(frozen=True, eq=False, repr=False)
 class Misclassified:
     """The images that a model gets wrong; row i of each tensor is one error, in the order of the data set.
@@ -62,7 +63,8 @@ class Misclassified:
         "Predict all of `data` and keep the errors."
         if not len(data.y):
             raise ValueError("data is empty: there is nothing to predict")
-        logits = predict(model, data.x, normalize, batch_size, device)
+        check_number("batch_size", batch_size, 1, integer=True)
+        logits = predict(model, data, normalize, batch_size, None if device is None else torch.device(device))
         labels, predictions = data.y.cpu(), logits.argmax(1)
         index = (predictions != labels).nonzero()[:, 0]
         wrong = logits[index]
@@ -225,7 +227,7 @@ def pair_pictures(
     maps = [overlay(picture, stretch((m.clamp(min=0)/top), picture.shape[:2]), opacity) for m in raw]
     return [picture, *maps, signed_map(stretch(raw[0] - raw[1], picture.shape[:2]))]
 
-# %% ../nbs/31_gallery.ipynb #d053f373
+# %% ../nbs/31_gallery.ipynb #b0b6a036
 def draw_pairs(errors: Misclassified, model: nn.Module, n: int = 6, layer: str | nn.Module | None = None, columns: int = 2,
                opacity: float = 0.5, min_size: int = 5, **choice: Any) -> "Figure":
     "See `Misclassified.compare`."
@@ -239,9 +241,10 @@ def draw_pairs(errors: Misclassified, model: nn.Module, n: int = 6, layer: str |
         for ax, picture in zip(axes, pair_pictures(errors.x[i], raw, opacity), strict=True):
             ax.imshow(picture)
         predicted, _, true = _facts(errors, i)
-        caption(axes[0], *_lines(errors, i), PALETTE[1])
-        for ax, name, value, is_there in zip(axes[1:3], (predicted, true), peak, there, strict=True):
-            caption(ax, f"for {shorten(name, 12)}", f"peak {value:.2f}")
+        shares = errors.logits[i].softmax(0)[torch.stack([errors.predicted[i], errors.true[i]])]
+        caption(axes[0], shorten(predicted, 14), f"true: {shorten(true, 14)}", PALETTE[1])
+        for ax, name, share, value, is_there in zip(axes[1:3], (predicted, true), shares, peak, there, strict=True):
+            caption(ax, f"for {shorten(name, 12)}", f"{100*share:.0f} %, peak {value:.2f}")
             if not is_there:
                 _no_evidence(ax)
         caption(axes[3], "difference", "red: for the answer")
@@ -295,7 +298,7 @@ def _png(picture: np.ndarray) -> str:
     Image.fromarray(eight_bit).save(buffer, "PNG", optimize=True)
     return b64encode(buffer.getvalue()).decode()
 
-# %% ../nbs/31_gallery.ipynb #04110264
+# %% ../nbs/31_gallery.ipynb #b5f00310
 def browse(
     errors: Misclassified,
     model: nn.Module,
@@ -309,13 +312,17 @@ def browse(
     pairs = sorted(((int(counts[i, j]), i, j) for i, j in counts.nonzero().tolist()), reverse=True)
     names = errors.class_names
     options = [("all pairs", None)] + [(f"{names[i]} taken for {names[j]} ({k})", (i, j)) for k, i, j in pairs]
+    if not len(errors):
+        raise ValueError("there is no error to browse")
     by = w.Dropdown(options=ORDERS, value="confidence", description="order")
+    seed = w.BoundedIntText(0, min=0, max=2**31 - 1, description="seed", disabled=True)  # of the random order
     pair = w.Dropdown(options=options, description="pair")
     number = w.IntSlider(1, 1, len(errors), description="error", continuous_update=False)
     picture = w.HTML()
 
     def draw(_: Any = None) -> None:
-        chosen = error_order(errors, by.value, pair=pair.value)
+        seed.disabled = by.value != "random"
+        chosen = error_order(errors, by.value, seed.value, pair.value)
         number.max = len(chosen)
         i = int(chosen[number.value - 1])
         found = pair_maps(errors, model, torch.tensor([i]), layer, min_size)
@@ -323,10 +330,10 @@ def browse(
             "<div>", '<div style="display:grid;grid-template-columns:repeat(4,160px);gap:8px">').replace(
             "<img ", '<img style="width:160px;image-rendering:pixelated" ')
 
-    for control in (by, pair, number):
+    for control in (by, pair, seed, number):
         control.observe(draw, "value")
     draw()
-    return w.VBox([w.HBox([by, pair]), number, picture])
+    return w.VBox([w.HBox([by, pair, seed]), number, picture])
 
 # %% ../nbs/31_gallery.ipynb #93a0e77e
 class TensorBoardGallery:

@@ -4,12 +4,15 @@ import json
 from collections.abc import Callable
 from gzip import compress
 
+import numpy as np
 import pytest
+import torch
 from figpage import opened
 from test_landscape import film
 
 from cam_course.averages import BetaSlider, MouseSmoother, noisy_wave
 from cam_course.data import shapes
+from cam_course.explorer import CamExplorer, explore_maps
 from cam_course.figures import Interactive, Tangent, bundle, stylesheet
 from cam_course.localisation import MapThreshold, centre_prior, edge_map
 from cam_course.lr_curve import FourRules
@@ -27,6 +30,12 @@ def map_threshold() -> MapThreshold:
     return MapThreshold.of(data.x, data.masks[:, 0], maps, [data.class_names[c] for c in data.y])
 
 
+def cam_explorer() -> CamExplorer:
+    maps = {f"layer{k}": torch.rand(3, 10, 2**(6 - k), 2**(6 - k)) for k in (1, 2, 3, 4)}
+    pictures = np.zeros((3, 32, 32, 3), np.uint8)
+    return explore_maps(pictures, maps, [f"class {k}" for k in range(10)], ["horse", "ship", "dog, called deer"])
+
+
 CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {
     "01": [Tangent],
     "02": [lambda: BetaSlider(noisy_wave()[1]), MouseSmoother],
@@ -37,6 +46,7 @@ CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {
     "20": [FourRules],
     "21": [OneCycleShape, PlateauWatch],
     "22": [film],
+    "29": [cam_explorer],
     "30_localisation": [map_threshold],
 }
 KINDS = {f"{chapter}-{i}": make for chapter, makers in CHAPTERS.items() for i, make in enumerate(makers, 1)}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cam_course.confusion import confusion_matrix, plot_confusion, predict
+from cam_course.confusion import confusion_matrix, plot_confusion
 from cam_course.data import ImageData, shapes
 from cam_course.gallery import (
     ORDERS,
@@ -95,7 +95,7 @@ def test_orders(found):
     (lambda m, d, e: e.plot(3, pair=(0, 0)), r"no error to show of the pair \(0, 0\)"),
     (lambda m, d, e: e.plot_cams(m, 3, "layer4"), r"layer4 gives 4x4 maps.*use 'layer3' \(8x8\)"),
     (lambda m, d, e: e.compare(m, 3, "layer4"), r"layer4 gives 4x4 maps.*use 'layer3' \(8x8\)"),
-    (lambda m, d, e: predict(m, d.x, Normalize.of(d), batch_size=0), "batch_size must be"),
+    (lambda m, d, e: Misclassified.find(m, d, Normalize.of(d), batch_size=0), "batch_size must be"),
     (lambda m, d, e: Misclassified.find(m, SimpleNamespace(x=d.x[:0], y=d.y[:0], class_names=d.class_names), None), "empty"),
     (lambda m, d, e: TensorBoardGallery("x", every=0), "every must be"),
 ])
@@ -106,12 +106,14 @@ def test_wrong_use(found, call, words):
 
 def test_a_perfect_model_has_no_gallery():
     data = shapes(20, seed=0)
-    oracle = nn.Sequential(nn.Flatten())
+    oracle = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     labelled = ImageData(data.x, torch.zeros(20, dtype=torch.int64), ("a", "b"), mean=data.mean, std=data.std)
-    errors = Misclassified.find(oracle, labelled, lambda x: torch.tensor([[1., 0.]]).expand(len(x), 2))
+    errors = Misclassified.find(oracle, labelled, lambda x: torch.tensor([1., 0.]).view(1, 2, 1, 1).expand(len(x), 2, 1, 1))
     assert len(errors) == 0 and errors.accuracy == 1 and "100.00 %" in repr(errors)
     with pytest.raises(ValueError, match="no error to show"):
         errors.plot()
+    with pytest.raises(ValueError, match="no error to browse"):
+        browse(errors, oracle)
     assert "All 20 right" in plot_confusion(errors.confusion(), errors.class_names).alt_text
 
 
@@ -150,6 +152,18 @@ def test_pair_maps_share_a_scale(found):
     assert np.array_equal(silent[1][0, 0], heat_map(np.zeros((1, 1)))[0, 0])  # no NaN without evidence
 
 
+def test_pairs_say_both_shares_and_both_peaks(found):
+    model, _, errors = found
+    fig = errors.compare(model, 2)
+    chosen = errors.order("confidence")[:2]
+    maps = pair_maps(errors, model, chosen)
+    for k, i in enumerate(chosen.tolist()):
+        shares = errors.logits[i].softmax(0)
+        for ax, c, peak in zip(fig.axes[4*k + 1:4*k + 3], (errors.predicted[i], errors.true[i]), maps.raw_max[0][k], strict=True):
+            texts = [t.get_text() for t in ax.texts]
+            assert f"for {errors.class_names[c]}" in texts and f"{100*shares[c]:.0f} %, peak {peak:.2f}" in texts
+
+
 def test_panels_without_evidence_are_labelled(found):
     model, data, errors = found
     cut = ResNet18(width=4)
@@ -177,13 +191,18 @@ def test_the_browser_follows_its_controls(found):
     pytest.importorskip("ipywidgets", reason="the live browser needs ipywidgets")
     model, _, errors = found
     box = browse(errors, model)
-    (by, pair), number, picture = box.children[0].children, box.children[1], box.children[2]
+    (by, pair, seed), number, picture = box.children[0].children, box.children[1], box.children[2]
     first = picture.value
     number.value = 2
     assert picture.value != first
     by.value = "doubt"
     least = int(errors.index[errors.order("doubt")[1]])
     assert f"(image {least})" in picture.value
+    assert seed.disabled  # it is that of the random order
+    by.value = "random"
+    for seed.value in (1, 2):
+        assert f"(image {int(errors.index[errors.order('random', seed.value)[1]])})" in picture.value
+    assert not seed.disabled
     pair.value = pair.options[1][1]
     assert number.max == len(errors.order(pair=pair.value)) and number.value <= number.max
 

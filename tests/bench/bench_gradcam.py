@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import pairs
 import torch
 
 from cam_course.gradcam import GradCAM, normalize_maps
@@ -19,7 +20,8 @@ from cam_course.models.resnet import ResNet18
 
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 CLASSES = 10
-MARKS = {"grad-cam, an object per layer": 10, "grad-cam, its best use": 2, "torchcam": 1.2, "layer4 / inference": .9}
+MARKS = {"grad-cam, an object per layer": 10, "grad-cam, its best use": 2, "torchcam": 1.2, "inference without layer4's maps": 0.9}
+PLAIN = "inference without {}'s maps"
 
 
 def ours(model, x):
@@ -101,7 +103,7 @@ def seconds(call):
 
 
 def compare_peers(model, x, rounds):
-    "Print seconds and ratios of everyone; return the ratios by peer."
+    "The ratio of each peer, printed."
     peers = {n: f for n, (module, f) in PEERS.items() if importlib.util.find_spec(module)}
     want = ours(model, x)
     for name, draw in peers.items():
@@ -110,14 +112,20 @@ def compare_peers(model, x, rounds):
     for _ in range(rounds):
         for name, draw in {"ours": ours, **peers}.items():
             times[name].append(seconds(lambda draw=draw: draw(model, x))[0])
-    ratios = {n: statistics.median(a/b for a, b in zip(t, times["ours"], strict=True)) for n, t in times.items()}
-    for name, values in times.items():
-        print(f"  {name:32} {statistics.median(values):8.3f} s   {ratios[name]:6.2f}x ours")
-    return ratios
+    return [ratio(f"{len(x)} images, {CLASSES} classes, {len(LAYERS)} layers", name, times["ours"], times[name]) for name in peers]
+
+
+def ratio(what, name, ours, theirs):
+    "How many times as long as ours theirs took, printed."
+    found = [b/a for a, b in zip(ours, theirs, strict=True)]
+    result = pairs.Ratio(what, "cam_course", name, statistics.median(found), min(found), max(found), statistics.median(ours),
+                         statistics.median(theirs), len(found), MARKS.get(name))
+    print(f"  {name:28} {result}", flush=True)
+    return result
 
 
 def throughput(model, x, rounds):
-    "Maps of the predicted class as a share of plain inference, for the layers one looks at."
+    "Maps of the predicted class against plain inference, for the layers one looks at."
     def inference():
         with torch.inference_mode():
             return model(x)
@@ -129,11 +137,9 @@ def throughput(model, x, rounds):
             taken = seconds(call)[0]
             if i:  # the first round warms up
                 times[name].append(taken)
-    ratios = {}
     for name in cams:
-        ratios[name] = statistics.median(a/b for a, b in zip(times["inference"], times[name], strict=True))
-        print(f"  {name}: {len(x)/statistics.median(times[name]):,.0f} maps/s, {100*ratios[name]:.0f} % of inference")
-    return ratios
+        print(f"  {name}: {len(x)/statistics.median(times[name]):,.0f} maps/s")
+    return [ratio(f"maps of {name}, batch of {len(x)}", PLAIN.format(name), times[name], times["inference"]) for name in cams]
 
 
 def memory(model, x):
@@ -170,12 +176,12 @@ def main():
     many = torch.randn(a.many, 3, 32, 32, device=a.device)
     many = many if a.many else torch.randn(64, 3, 32, 32, device=a.device)
     print(f"predicted class, {len(many[:256])} images in a batch")
-    ratios["layer4 / inference"] = throughput(model, many[:256], a.rounds)["layer4"]
+    ratios += throughput(model, many[:256], a.rounds)
+    pairs.write("gradcam", ratios, width=a.width, threads=a.threads, device=a.device)
     if a.many:  # in a process of its own: the peers' memory must not hide ours
         options = ["--many", str(a.many), "--width", str(a.width), "--device", a.device, "--threads", str(a.threads)]
         subprocess.run([sys.executable, __file__, "--alone", *options], check=True)
-    missed = [f"{name}: {ratios[name]:.2f}, mark {mark}" for name, mark in MARKS.items()
-              if name in ratios and ratios[name] < mark]
+    missed = [f"{r.theirs}: {r.ratio:.2f}, mark {r.goal}" for r in ratios if r.goal and r.ratio < r.goal]
     print("missed: " + "; ".join(missed) if missed else "all marks met")
     sys.exit(bool(missed))
 
