@@ -10,18 +10,21 @@ import torch
 from figpage import opened
 from test_landscape import film
 
+from cam_course.adversarial import AttackExplorer, PixelModel, attack_trace, explore_attack
 from cam_course.averages import BetaSlider, MouseSmoother, noisy_wave
 from cam_course.data import shapes
 from cam_course.explorer import CamExplorer, explore_maps
 from cam_course.figures import Interactive, Tangent, bundle, stylesheet
 from cam_course.localisation import MapThreshold, centre_prior, edge_map
 from cam_course.lr_curve import FourRules
+from cam_course.models.resnet import ResNet18
 from cam_course.momentum import PhaseDiagram
 from cam_course.noise import NoiseEscape
 from cam_course.optimizers import OptimizerRace
 from cam_course.plateau import PlateauWatch
 from cam_course.schedules import OneCycleShape
 from cam_course.surfaces import LearningRate
+from cam_course.transforms import Normalize
 
 
 def map_threshold() -> MapThreshold:
@@ -36,6 +39,12 @@ def cam_explorer() -> CamExplorer:
     return explore_maps(pictures, maps, [f"class {k}" for k in range(10)], ["horse", "ship", "dog, called deer"])
 
 
+def attack() -> AttackExplorer:
+    torch.manual_seed(0)
+    model = PixelModel(ResNet18(width=4).eval(), Normalize((0.5,)*3, (0.25,)*3))
+    return explore_attack(attack_trace(model, torch.rand(3, 32, 32), 0, steps=4, target=7), [f"class {k}" for k in range(10)])
+
+
 CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {
     "01": [Tangent],
     "02": [lambda: BetaSlider(noisy_wave()[1]), MouseSmoother],
@@ -48,6 +57,7 @@ CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {
     "22": [film],
     "29": [cam_explorer],
     "30_localisation": [map_threshold],
+    "32": [attack],
 }
 KINDS = {f"{chapter}-{i}": make for chapter, makers in CHAPTERS.items() for i, make in enumerate(makers, 1)}
 
