@@ -20,7 +20,8 @@ import stamps
 ROOT = stamps.ROOT
 BUILD = ROOT/"build"
 SITE, EXTRA, DONE = BUILD/"site", BUILD/"extra", BUILD/"site.done"
-INPUTS = ("nbs/*.ipynb", "book/**/*", "cam_course/**/*", "build/extra/**/*", "tests/bench/results/*.json", "settings.ini", "constraints.txt")
+INPUTS = ("nbs/*.ipynb", "book/**/*", "cam_course/**/*", "build/extra/**/*",
+          "tests/bench/results/*.json", "settings.ini", "constraints.txt")
 
 
 def input_hash() -> str:

@@ -34,7 +34,8 @@ def ratios_html(ratios: list[dict]) -> str:
             f"<tr><th scope=row>{html.escape(r['name'])}</th>"
             f"<td>{html.escape(r['ours'])} {seconds(r['seconds_ours'])}<br>{html.escape(r['theirs'])} {seconds(r['seconds_theirs'])}"
             f"</td><td><strong>{r['ratio']:.2f}×</strong></td>"
-            f"<td>{bar(r['low'], r['ratio'], r['high'], top)} {r['low']:.2f}–{r['high']:.2f}, {r['pairs']} pairs</td><td>{goal}</td></tr>")
+            f"<td>{bar(r['low'], r['ratio'], r['high'], top)} {r['low']:.2f}–{r['high']:.2f}, {r['pairs']} pairs</td>"
+            f"<td>{goal}</td></tr>")
     head = "".join(f"<th scope=col>{name}</th>" for name in ("what", "who, median time", "faster by", "range", "goal"))
     return f'<table class="bench"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
@@ -60,6 +61,13 @@ def machine_html(m: dict) -> str:
     return '<p class="stamp">Measured on ' + " · ".join(html.escape(p) for p in parts) + ".</p>"
 
 
+def profile_html(profile: dict[str, dict[str, float]]) -> str:
+    "Where our time goes, a line for each width."
+    lines = (f"<li>width {width}: " + ", ".join(f"{name} {share:g} %" for name, share in shares.items()) + "</li>"
+             for width, shares in profile.items())
+    return f"<p>Where the time of our loop goes:</p><ul>{''.join(lines)}</ul>"
+
+
 class Benchmarks(Directive):
     "The results named, each with the machine that it was measured on."
     required_arguments, final_argument_whitespace = 1, True
@@ -73,6 +81,7 @@ class Benchmarks(Directive):
                 raise self.error(f"no results of the benchmark {name!r}: run `make bench`")
             found = json.loads(path.read_text(encoding="utf-8"))
             body = (ratios_html(found["ratios"]) if found["ratios"] else "") + (runs_html(found["runs"]) if "runs" in found else "")
+            body += profile_html(found["profile"]) if "profile" in found else ""
             out.append(nodes.raw("", body + machine_html(found["machine"]), format="html"))
         return out
 

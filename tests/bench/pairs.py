@@ -50,11 +50,18 @@ def compare(
     pairs: int = 5,
     warmup: int = 1,
     goal: float | None = None,
+    settle: float = 0.0,  # seconds of rest after each, where one leaves something running (workers that read ahead)
 ) -> Ratio:
     "Run the two in turn and return the ratio theirs/ours."
+
+    def rested(work: Callable[[], object]) -> float:
+        taken = seconds(work)
+        time.sleep(settle)
+        return taken
+
     for _ in range(warmup):
-        ours[1](), theirs[1]()
-    times = [(seconds(ours[1]), seconds(theirs[1])) for _ in range(pairs)]
+        rested(ours[1]), rested(theirs[1])
+    times = [(rested(ours[1]), rested(theirs[1])) for _ in range(pairs)]
     ratios = [b / a for a, b in times]
     mine, other = (statistics.median(t) for t in zip(*times, strict=True))
     found = Ratio(
