@@ -82,9 +82,17 @@ def check() -> str:
     return "the fresh run failed" if fresh.returncode else ""
 
 
+def look_changed() -> bool:
+    "Was a style sheet, script, extension or setting changed since the last build? Sphinx would leave old pages as they are."
+    if not DONE.exists(): return False
+    files = [*(ROOT/"book"/"_static").rglob("*"), *(ROOT/"book"/"_ext").glob("*.py"), ROOT/"book"/"_config.yml"]
+    return any(f.stat().st_mtime > DONE.stat().st_mtime for f in files if f.is_file())
+
+
 def make(only_render: bool, force: bool) -> str:
     "Build what is not up to date; the complaint if something is wrong, else ''."
     key = input_hash()
+    force = force or look_changed()
     if not force and is_current(key) and (only_render or done().startswith("checked")):
         print("book: nothing changed,", end=" ")
         return ""
