@@ -59,3 +59,18 @@ def opened(browser: Any, figures: Sequence[Any], folder: Path, dark: bool = Fals
         yield page
         assert not errors, errors
     finally: made.close()
+
+
+def drawn(page: Any) -> str:
+    "The drawn curves, as text."
+    return page.eval_on_selector_all(".cc-line", "nodes => nodes.map((n) => n.getAttribute('d')).join()")
+
+
+def check_playing(page: Any, button: str, moves: bool) -> None:
+    "The button plays the curves from their start where motion is welcome; either way the whole picture comes back."
+    whole = drawn(page)
+    page.click(f"text={button}")
+    page.wait_for_timeout(100)
+    assert (drawn(page) != whole) is moves
+    page.wait_for_function(
+        "d => [...document.querySelectorAll('.cc-line')].map((n) => n.getAttribute('d')).join() === d", arg=whole)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from figpage import opened
+from figpage import check_playing, drawn, opened
 from jsbox import load
 from torch import nn
 
@@ -237,10 +237,6 @@ def test_the_two_surfaces_are_python_s():
             np.testing.assert_allclose(numeric, surface.grad(w), atol=1e-8)
 
 
-def drawn(page):
-    return page.eval_on_selector_all(".cc-line", "nodes => nodes.map((n) => n.getAttribute('d')).join()")
-
-
 def test_escape_is_driven_by_keyboard_mouse_and_controls(browser, tmp_path):
     figure = NoiseEscape()
     with opened(browser, [figure], tmp_path) as page:
@@ -269,13 +265,7 @@ def test_escape_is_driven_by_keyboard_mouse_and_controls(browser, tmp_path):
 @pytest.mark.parametrize("wish, moves", [("no-preference", True), ("reduce", False)])
 def test_escape_walks_only_where_motion_is_welcome(browser, tmp_path, wish, moves):
     with opened(browser, [NoiseEscape(steps=80)], tmp_path, reduced_motion=wish) as page:
-        whole = drawn(page)
-        page.click("text=Walk")
-        page.wait_for_timeout(100)
-        assert (drawn(page) != whole) is moves
-        page.wait_for_function(
-            "d => [...document.querySelectorAll('.cc-line')].map((n) => n.getAttribute('d')).join() === d", arg=whole
-        )
+        check_playing(page, "Walk", moves)
 
 
 @pytest.mark.parametrize("width", [390, 760])

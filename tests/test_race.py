@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from figpage import opened
+from figpage import check_playing, drawn, opened
 from jsbox import load
 
 from cam_course import optimizers as O
@@ -65,10 +65,6 @@ def test_race_says_its_numbers():
     assert "(rate 0.2)" in OptimizerRace("ravine", tuned=True).alt()
 
 
-def drawn(page):
-    return page.eval_on_selector_all(".cc-line", "nodes => nodes.map((n) => n.getAttribute('d')).join()")
-
-
 def said(page):
     return page.inner_text(".cc-readout")
 
@@ -99,13 +95,7 @@ def test_race_is_driven_by_keyboard_mouse_and_controls(browser, tmp_path):
 @pytest.mark.parametrize("wish, moves", [("no-preference", True), ("reduce", False)])
 def test_race_runs_only_where_motion_is_welcome(browser, tmp_path, wish, moves):
     with opened(browser, [OptimizerRace("ravine", steps=40)], tmp_path, reduced_motion=wish) as page:
-        whole = drawn(page)
-        page.click("text=Race")
-        page.wait_for_timeout(100)
-        assert (drawn(page) != whole) is moves
-        page.wait_for_function(
-            "d => [...document.querySelectorAll('.cc-line')].map((n) => n.getAttribute('d')).join() === d", arg=whole
-        )
+        check_playing(page, "Race", moves)
 
 
 @pytest.mark.parametrize("width", [390, 760])
