@@ -204,10 +204,7 @@ def stylesheet() -> str:
 # %% ../nbs/01_figures.ipynb #8d9994dd
 @dataclass_transform(eq_default=False)
 class Synced:
-    """A dataclass whose fields live in JavaScript too, once `widget` has been asked for.
-
-    Subclasses declare fields (numbers, strings, bools, lists, bytes) and need no decorator.
-    """
+    "Base of dataclasses whose fields (numbers, strings, bools, lists, bytes) live in JavaScript too; no decorator needed."
     js: ClassVar[str] = ""   # the module, a path under `cam_course/js`; its default export has `render`
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -281,7 +278,7 @@ class Interactive(Synced):
         return ({**view, "text/plain": alt, "image/png": picture},
                 {**about, "image/png": {"alt": alt, "width": w, "height": h}})
 
-# %% ../nbs/01_figures.ipynb #3d0cbaf2
+# %% ../nbs/01_figures.ipynb #3d0cbaf1
 def valley(x: float) -> float:
     "A curve with two valleys, the left one deeper: x^4/4 - x^2 + 0.3x."
     return 0.25*x**4 - x**2 + 0.3*x
@@ -291,7 +288,7 @@ def valley_slope(x: float) -> float:
     "Derivative of `valley`."
     return x**3 - 2*x + 0.3
 
-
+# %% ../nbs/01_figures.ipynb #3d0cbaf2
 class Tangent(Interactive):
     "A point to drag along a curve with two valleys, and the slope there."
     js = "figures/tangent.js"

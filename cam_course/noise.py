@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .core import check_choice, check_number, keyed_generator
 from .figures import PALETTE, Interactive
-from .optimizers import SGD, BaseOptimizer, Group
+from .optimizers import SGD, BaseOptimizer, Group, evaluate_closure
 from .surfaces import SURFACES, Surface
 
 if TYPE_CHECKING:
@@ -57,6 +57,13 @@ def noise_std(
     "The published decay, variance = eta / (1 + t)^gamma (Neelakantan et al. 2015, equation 1)."
     return np.sqrt(eta / (1 + np.asarray(t, dtype=np.float64)) ** gamma)
 
+# %% ../nbs/06_plateaus.ipynb #d3e199e8
+def _perturb_group(group: Group, i: int) -> None:
+    "The noise of step t for the i-th group; each tensor has its own generator."
+    std = float(noise_std(group["t"], group["eta"], group["gamma"]))
+    for j, p in enumerate(group["params"]):
+        perturb_gradients([p], std, keyed_generator(group["seed"], "gradient noise", group["t"], i, j))
+
 # %% ../nbs/06_plateaus.ipynb #d3e199e9
 class PerturbedSGD(SGD):
     """SGD with decaying Gaussian noise on the gradient: w <- w - lr (g + N(0, eta / (1 + t)^gamma)), t from 0.
@@ -75,20 +82,12 @@ class PerturbedSGD(SGD):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Tensor | None:
         "Perturb every gradient, then step; returns the loss of `closure` if one is given."
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluate_closure(closure)
         for i, group in enumerate(self.param_groups):
-            self._perturb(i, group)
+            _perturb_group(group, i)
             group["t"] += 1
         super().step()
         return loss
-
-    def _perturb(self, i: int, group: Group) -> None:
-        std = float(noise_std(group["t"], group["eta"], group["gamma"]))
-        for j, p in enumerate(group["params"]):
-            perturb_gradients([p], std, keyed_generator(group["seed"], "gradient noise", group["t"], i, j))
 
 # %% ../nbs/06_plateaus.ipynb #33eac48f
 def noisy_descent(
@@ -155,25 +154,32 @@ class NoiseEscape(Interactive):
 
     def paths(self) -> np.ndarray:
         "float64 (steps+1, 13, 2): the walker without noise first."
-        noise = hash_normal(torch.arange(_WALKERS), 2 * self.steps, torch.float64).view(_WALKERS, self.steps, 2)
-        noise = np.concatenate([np.zeros((self.steps, 1, 2)), noise.transpose(0, 1).numpy()], 1)
-        t = np.arange(self.steps)
-        std = {"none": self.std, "power": noise_std(t, self.std**2), "exponential": self.std * 0.99**t}[self.decay]
-        return noisy_descent(_ESCAPES[self.surface][0], self.start, self.lr, noise, std)
+        return _escape_paths(self)
 
-    def escaped(self) -> int:
-        "How many of the noisy walkers have been in a valley, or in the well, by the last step."
-        surface, below = _ESCAPES[self.surface]
-        return int((surface(self.paths())[:, 1:] < below).any(0).sum())
+    def escaped(self) -> int: return _count_escaped(self)
+    def alt(self) -> str: return _describe_escape(self)
+    def still(self) -> "Figure": return _draw_escape(self)
 
-    def alt(self) -> str:
-        where = "at a saddle" if self.surface == "saddle" else "on a plateau"
-        x, y = self.start
-        return (f"{_WALKERS} walkers with gradient noise {self.std:g} (decay: {self.decay}) {where}, "
-                f"from ({x:.2f}, {y:.2f}), rate {self.lr:g}: {self.escaped()} escape in {self.steps} steps.")
+# %% ../nbs/06_plateaus.ipynb #694a9c07
+def _escape_paths(figure: NoiseEscape) -> np.ndarray:
+    steps, std = figure.steps, figure.std
+    noise = hash_normal(torch.arange(_WALKERS), 2*steps, torch.float64).view(_WALKERS, steps, 2)
+    noise = np.concatenate([np.zeros((steps, 1, 2)), noise.transpose(0, 1).numpy()], 1)
+    t = np.arange(steps)
+    std = {"none": std, "power": noise_std(t, std**2), "exponential": std*0.99**t}[figure.decay]
+    return noisy_descent(_ESCAPES[figure.surface][0], figure.start, figure.lr, noise, std)
 
-    def still(self) -> "Figure":
-        return _draw_escape(self)
+
+def _count_escaped(figure: NoiseEscape) -> int:
+    "How many of the noisy walkers have been in a valley, or in the well, by the last step."
+    surface, below = _ESCAPES[figure.surface]
+    return int((surface(figure.paths())[:, 1:] < below).any(0).sum())
+
+
+def _describe_escape(figure: NoiseEscape) -> str:
+    where, (x, y) = "at a saddle" if figure.surface == "saddle" else "on a plateau", figure.start
+    return (f"{_WALKERS} walkers with gradient noise {figure.std:g} (decay: {figure.decay}) {where}, "
+            f"from ({x:.2f}, {y:.2f}), rate {figure.lr:g}: {figure.escaped()} escape in {figure.steps} steps.")
 
 # %% ../nbs/06_plateaus.ipynb #694a9c08
 def _draw_escape(figure: NoiseEscape) -> "Figure":
@@ -197,12 +203,24 @@ def _draw_escape(figure: NoiseEscape) -> "Figure":
     fig.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     return fig
 
+# %% ../nbs/06_plateaus.ipynb #1da20a99
+def _noisy(x: Tensor, seed: Tensor, std: float, mean: float) -> Tensor:
+    "See `AddGaussianNoise.apply`."
+    if x.dtype != torch.uint8 and not x.is_floating_point():
+        raise ValueError(f"images must be uint8 or float, got {x.dtype}: use x.to(torch.uint8) or x.float()")
+    if len(seed) != len(x):
+        raise ValueError(f"{len(seed)} seeds for {len(x)} images: draw(len(x)), or index the seeds as the images")
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    noise = hash_normal(seed.to(x.device, non_blocking=True), math.prod(x.shape[1:]), dtype).view(x.shape)
+    noise = noise.mul_(std).add_(mean)
+    if x.dtype == torch.uint8:
+        return (x + noise*255).round_().clamp_(0, 255).to(torch.uint8)
+    return (x + noise).to(x.dtype)
+
 # %% ../nbs/06_plateaus.ipynb #1da20a9a
 class AddGaussianNoise:
     """Add N(mean, std²) to every value of a batch of images; an image's noise follows from its own seed alone.
-
-    `std` and `mean` are in units of x for floats (which are not clipped), of the full scale 255 for uint8 (rounded and
-    clipped to 0...255).
+    `std`, `mean`: in units of x for floats (not clipped), of the full scale 255 for uint8 (rounded, clipped to 0...255).
     """
 
     def __init__(self, std: float, mean: float = 0.0):
@@ -218,20 +236,10 @@ class AddGaussianNoise:
 
     def apply(self, x: Tensor, seed: Tensor) -> Tensor:
         "A noisy copy of x (N, ...), of its dtype; `seed` is int64 (N,)."
-        if x.dtype != torch.uint8 and not x.is_floating_point():
-            raise ValueError(f"images must be uint8 or float, got {x.dtype}: use x.to(torch.uint8) or x.float()")
-        if len(seed) != len(x):
-            raise ValueError(f"{len(seed)} seeds for {len(x)} images: draw(len(x)), or index the seeds as the images")
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        noise = hash_normal(seed.to(x.device, non_blocking=True), math.prod(x.shape[1:]), dtype).view(x.shape)
-        noise = noise.mul_(self.std).add_(self.mean)
-        if x.dtype == torch.uint8:
-            return (x + noise * 255).round_().clamp_(0, 255).to(torch.uint8)
-        return (x + noise).to(x.dtype)
+        return _noisy(x, seed, self.std, self.mean)
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         "Draw and apply."
         return self.apply(x, **self.draw(len(x), tuple(x.shape[-2:]), generator, x.device))
 
-    def __repr__(self) -> str:
-        return f"AddGaussianNoise(std={self.std}, mean={self.mean})"
+    def __repr__(self) -> str: return f"AddGaussianNoise(std={self.std}, mean={self.mean})"
