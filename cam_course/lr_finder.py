@@ -42,7 +42,7 @@ def _containers(thing: Any) -> Any:
     return [_containers(v) for v in thing] if isinstance(thing, list) else thing
 
 
-def _generators(thing: Any, depth: int = 6, seen: set[int] | None = None) -> Iterator[Callable[[], None]]:
+def _generators(thing: Any, depth: int = 6, seen: set[int] | None = None) -> Iterator[Callable[[], Any]]:
     "One call for each random generator inside a loader (its sampler's, its data set's, ...) that sets it back."
     seen = set() if seen is None else seen
     if id(thing) in seen or isinstance(thing, Tensor | np.ndarray | nn.Module | str | bytes) or not depth:
@@ -229,10 +229,12 @@ class LRFinder:
         with bar, preserved(*self.modules), _restored(self.modules, self.optimizer, loader):
             if not self.model.training:
                 self.model.train()
-            losses, why = self._train(bar, loader, beta, diverge_th)
+            losses, why = self._train(bar, loader, beta, diverge_th, last=len(rates))
         return LRFinderResult(rates[:len(losses)], losses, ewma(losses, beta), why)
 
-    def _train(self, rates: Iterable[float], loader: Iterable, beta: float, diverge_th: float) -> tuple[list, str]:
+    def _train(
+        self, rates: Iterable[float], loader: Iterable, beta: float, diverge_th: float, last: int
+    ) -> tuple[list, str]:
         "One step at each rate: the losses, and why it ended."
         groups, top = self.optimizer.param_groups, self._present()
         ratios = [float(g["lr"])/top if top > 0 else 1.0 for g in groups]
@@ -240,7 +242,7 @@ class LRFinder:
         for step, (lr, batch) in enumerate(zip(rates, _cycle(loader), strict=False), start=1):
             for group, ratio in zip(groups, ratios, strict=True):
                 _set_rate(group, float(lr)*ratio)
-            losses.append(self._step(*_pair(batch, self.device)))
+            losses.append(self._step(*_pair(batch, self.device), learn=step < last))   # the last update would be undone
             if not np.isfinite(losses[-1]):
                 break
             average = beta*average + (1 - beta)*losses[-1]
@@ -251,15 +253,16 @@ class LRFinder:
                 return losses, f"diverged: at lr {lr:.2g} (step {step}) the smoothed loss passed {diverge_th:g} times its best"
         return losses, FINISHED
 
-    def _step(self, x: Any, y: Any) -> float:
-        "One step of training; its loss."
+    def _step(self, x: Any, y: Any, learn: bool = True) -> float:
+        "The loss of a batch; with `learn` a step of training on it."
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.criterion(self.model(x), y)
         if not (isinstance(loss, Tensor) and loss.numel() == 1):
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"the criterion must return one number as a tensor, got {what}: take its mean")
-        loss.backward()
-        self.optimizer.step()
+        if learn:
+            loss.backward()
+            self.optimizer.step()
         return loss.item()
 
     def _present(self) -> float:

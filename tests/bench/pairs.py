@@ -1,6 +1,6 @@
 """Timing two ways of doing the same work, so that a noisy machine can't decide the result.
 
-The two run in turn, A B A B ...; each pair gives a ratio, and the median ratio with its range is what is reported.
+The two run in turn, A B B A A B ...; each pair gives a ratio, and the median ratio with its range is what is reported.
 """
 
 import json
@@ -37,10 +37,10 @@ class Ratio:
         return f"{self.name:<44} {self.ratio:6.2f}x  ({self.low:.2f}-{self.high:.2f}, {self.pairs} pairs){verdict}"
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def compare(
@@ -51,17 +51,22 @@ def compare(
     warmup: int = 1,
     goal: float | None = None,
     settle: float = 0.0,  # seconds of rest after each, where one leaves something running (workers that read ahead)
+    clock: Callable[[], float] = time.perf_counter,  # `time.process_time`: other programs on the machine don't count
 ) -> Ratio:
     "Run the two in turn and return the ratio theirs/ours."
 
     def rested(work: Callable[[], object]) -> float:
-        taken = seconds(work)
+        taken = seconds(work, clock)
         time.sleep(settle)
         return taken
 
     for _ in range(warmup):
         rested(ours[1]), rested(theirs[1])
-    times = [(rested(ours[1]), rested(theirs[1])) for _ in range(pairs)]
+    times = []
+    for i in range(pairs):   # each goes first every other time
+        order = (ours, theirs) if i % 2 == 0 else (theirs, ours)
+        taken = [rested(way[1]) for way in order]
+        times.append(tuple(taken if i % 2 == 0 else taken[::-1]))
     ratios = [b / a for a, b in times]
     mine, other = (statistics.median(t) for t in zip(*times, strict=True))
     found = Ratio(
