@@ -181,7 +181,7 @@ def test_rates_of_the_groups(kind):
     r = LRFinder(model, optimizer, criterion).range_test(loader, 1e-6, 10, 50, diverge_th=1e9, progress=False)
     seen = np.array(seen)
     assert r.lr[0] == 1e-6 and r.lr[-1] == 10 and np.allclose(r.lr, np.geomspace(1e-6, 10, 50), rtol=1e-12)
-    assert np.allclose(seen[:, 1], r.lr, rtol=1e-6) and np.allclose(seen[:, 0], r.lr/4, rtol=1e-6)
+    assert np.allclose(seen[:, 1], r.lr[:-1], rtol=1e-6) and np.allclose(seen[:, 0], r.lr[:-1]/4, rtol=1e-6)
     linear = LRFinder(model, optimizer, criterion).range_test(loader, 0.1, 0.5, 5, "linear", progress=False)
     assert np.allclose(linear.lr, [0.1, 0.2, 0.3, 0.4, 0.5], rtol=1e-12) and linear.lr[-1] == 0.5
     first = LRFinder(model, optimizer, criterion).range_test(loader, None, 0.5, 5, progress=False).lr[0]
