@@ -7,7 +7,7 @@ PORT   ?= 8000
 NB     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help book site serve test test-long lint export outputs bench readme clean distclean
+.PHONY: help book site serve test test-long lint export outputs bench readme student pdf zip coverage release-check clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +31,7 @@ serve: book  ## the site on http://localhost:8000 (PORT=...)
 
 lint: $(READY)
 	@$(BIN)/ruff check -q .
+	@$(BIN)/mypy -p cam_course
 
 test: lint book  ## lint, notebooks against library, every notebook at smoke scale, tests, pages in a browser
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests
@@ -46,6 +47,21 @@ readme: $(READY)
 
 outputs: $(READY)  ## execute stale notebooks in place and stamp them (NB="10_data 11_transforms": these)
 	@$(BIN)/python book/execute.py $(NB)
+
+student: $(READY)  ## the notebooks without their solutions, in build/student
+	@$(BIN)/python book/student.py
+
+pdf: site  ## the whole book as one PDF
+	@$(BIN)/python book/pdf.py
+
+zip: site  ## the whole site as one zip file
+	@$(BIN)/python book/zip.py
+
+coverage: $(READY)  ## lines and branches of the library that the tests reach
+	@$(BIN)/python tests/measure_coverage.py
+
+release-check: $(READY)  ## what must hold before a release
+	@$(BIN)/python book/release.py
 
 bench: $(READY)  ## measure; writes tests/bench/results
 	@$(BIN)/python tests/bench/run.py

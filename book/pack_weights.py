@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from cam_course.build import build_model
 from cam_course.data import load_data
 from cam_course.loop import evaluate
-from cam_course.main import build_model, read_config
+from cam_course.main import read_config
 from cam_course.models.weights import write_weights
 from cam_course.transforms import Normalize
 

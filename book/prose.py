@@ -29,7 +29,7 @@ _number = re.compile(
 _any = re.compile(r"[-−]?(?:\d{1,3}(?:[,  _]\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|[-−]?\.\d+(?:[eE][-+]?\d+)?")
 _label = re.compile(   # what comes after these is a name, not a quantity
     r"(?:\b(?:Fig|Figure|Eq|Equation|section|chapter|arXiv|claims?|issue|pages?|pp?|RFC|Python|torch|numpy|version)\.?"
-    r"|§)\s*$", re.I)
+    r"|§)\s*\(?$", re.I)
 _super = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _scale = {"thousand": 3, "k": 3, "million": 6, "M": 6, "billion": 9}
 _ansi = re.compile(r"\x1b\[[0-9;]*m")

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NBS, PACKAGE = ROOT/"nbs", "cam_course"
 EXPENSIVE = ROOT/"book"/"expensive.txt"
-KEY = "cam_course"
+KEY, INSTALL = "cam_course", "colab"   # metadata of a notebook; tag of the cell that installs the library
 
 
 def notebooks(folder: Path = NBS) -> list[Path]:
@@ -37,8 +37,14 @@ def load(path: Path) -> dict:
     return nb
 
 
+def is_install(cell: dict) -> bool:
+    "The first cell, tagged `colab`: it fetches the library where it is missing, and is the same everywhere."
+    return INSTALL in cell["metadata"].get("tags", [])
+
+
 def code_cells(nb: dict) -> list[str]:
-    return [c["source"] for c in nb["cells"] if c["cell_type"] == "code" and c["source"].strip()]
+    "Sources of the code cells, less the cell that installs: it decides nothing that an output shows."
+    return [c["source"] for c in nb["cells"] if c["cell_type"] == "code" and c["source"].strip() and not is_install(c)]
 
 
 def without_comments(source: str) -> str:
@@ -131,10 +137,23 @@ def _scripts(tree: ast.AST, folder: Path) -> set[Path]:
     return seen
 
 
+def without_docstrings(source: str) -> str:
+    "Source less its docstrings: what a module says of itself changes no output."
+    lines = [line.encode() for line in source.splitlines()]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+            doc = node.body[0]
+            first, last = doc.lineno - 1, doc.end_lineno - 1
+            before, after = lines[first][:doc.col_offset], lines[last][doc.end_col_offset:]
+            lines[first:last + 1] = [b"", *[b""]*(last - first)]   # the other line numbers stay
+            lines[first] = before + b"..." + after
+    return "\n".join(line.decode() for line in lines)
+
+
 def module_source(path: Path) -> str:
-    "An exported module less nbdev's cell marks and the version, which say nothing about what it does."
-    return "\n".join(line for line in path.read_text(encoding="utf-8").splitlines()
-                     if not line.startswith(("# %%", "__version__")))
+    "What an exported module does: less nbdev's cell marks, the version, comments and docstrings."
+    source = without_comments(without_docstrings(path.read_text(encoding="utf-8")))
+    return "\n".join(line for line in source.splitlines() if not line.startswith("__version__"))
 
 
 def library_hash(nb: dict, package: Path = ROOT/PACKAGE) -> str:

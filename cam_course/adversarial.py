@@ -75,7 +75,10 @@ def _check_size(name: str, value: float, low_open: bool = False) -> float:
 # %% ../nbs/32_adversarial.ipynb #4afdc5ef
 def _check_classes(name: str, classes: Tensor | int, images: Tensor) -> Tensor:
     "Classes (N,) int64 on the device of `images`, from one for all or one per image."
-    wanted = torch.as_tensor(classes)
+    try:
+        wanted = torch.as_tensor(classes)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} {classes!r} are no classes: {error}") from error
     if wanted.is_floating_point() or wanted.is_complex() or wanted.dtype == torch.bool:
         raise ValueError(f"{name} must be whole numbers of classes, got {wanted.dtype}")
     wanted = wanted.expand(len(images)) if wanted.ndim == 0 else wanted
@@ -142,7 +145,7 @@ def _float32_below(value: float) -> float:
     near = np.float32(value)
     return float(near if float(near) <= value else np.nextafter(near, np.float32(-1)))
 
-
+# %% ../nbs/32_adversarial.ipynb #45f9e5e8
 def _toward_zero_from(x: Tensor, step: float) -> Tensor:
     "x + step as float32, rounded towards x."
     total = x + step
@@ -164,7 +167,7 @@ def fgsm(
     "The fast gradient sign method (Goodfellow et al. 2015, section 4): one step of `eps`."
     return pgd(model, images, labels, eps, alpha=eps, steps=1, targets=targets)
 
-
+# %% ../nbs/32_adversarial.ipynb #edd057ff
 def pgd(
     model: nn.Module,  # takes images in [0, 1]: see `PixelModel`
     images: Tensor,  # (N, C, H, W) float32 in [0, 1]
@@ -199,7 +202,7 @@ def _iterates(
         adv = torch.clamp(adv + step, low, high)
         yield adv
 
-
+# %% ../nbs/32_adversarial.ipynb #abd5eb85
 def attack_path(
     model: nn.Module,
     images: Tensor,  # (N, C, H, W) float32 in [0, 1]
@@ -286,7 +289,7 @@ def wilson(
     middle, whole = p + z*z/(2*n), 1 + z*z/n
     return max(0.0, (middle - spread)/whole), min(1.0, (middle + spread)/whole)
 
-
+# %% ../nbs/32_adversarial.ipynb #23f76947
 def accuracy_under(
     model: nn.Module,
     images: Tensor,  # (N, C, H, W) float32 in [0, 1]

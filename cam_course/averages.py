@@ -34,10 +34,15 @@ def _signal(xs: ArrayLike) -> np.ndarray:
     return x
 
 
+def _size(n: int, x: np.ndarray) -> int:
+    "`n` if it is a window that fits `x`, else ValueError."
+    if isinstance(n, int | np.integer) and 1 <= n <= len(x): return int(n)
+    raise ValueError(f"n must be between 1 and the {len(x)} points there are, got {n!r}")
+
+
 def _window(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     "Weighted sum of each window of `x`, `weights` oldest first; nan where the window is not full."
     n = len(weights)
-    if not 1 <= n <= len(x): raise ValueError(f"n must be between 1 and the {len(x)} points there are, got {n}")
     out = np.full_like(x, np.nan)
     out[n-1:] = np.lib.stride_tricks.sliding_window_view(x, n, axis=0) @ weights
     return out
@@ -48,7 +53,8 @@ def sma(
     n: int,           # window, 1 to t
 ) -> np.ndarray:      # float64, shape of `xs`; nan for the first n-1 steps
     "Simple moving average: the mean of the last `n` values."
-    return _window(_signal(xs), np.full(max(n, 0), 1/max(n, 1)))
+    x = _signal(xs)
+    return _window(x, np.full(_size(n, x), 1/n))
 
 # %% ../nbs/02_averages.ipynb #c7e6f2a8
 def wma(
@@ -56,8 +62,8 @@ def wma(
     n: int,           # window, 1 to t
 ) -> np.ndarray:      # float64, shape of `xs`; nan for the first n-1 steps
     "Weighted moving average: weights n, n-1, ..., 1 from the newest value back, divided by their sum n(n+1)/2."
-    n = max(n, 0)
-    return _window(_signal(xs), np.arange(1, n + 1)/max(n*(n + 1)/2, 1))
+    x = _signal(xs)
+    return _window(x, np.arange(1, _size(n, x) + 1)/(n*(n + 1)/2))
 
 # %% ../nbs/02_averages.ipynb #623afabd
 def _check_beta(beta: float) -> float:

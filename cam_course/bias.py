@@ -36,7 +36,7 @@ class Audit:
         "Accuracy where the cue says nothing: the mean of both."
         return (self.agree + self.against)/2
 
-
+# %% ../nbs/33_bias.ipynb #c554f80f
 def audit(
     model: nn.Module,
     agree: ImageData,  # with `masks`, and `extra["cue_mask"]` (N, H, W)
@@ -52,7 +52,7 @@ def audit(
     on_cue, near_cue, on_object = torch.stack([shares for shares, _ in maps]).mean((0, 2)).tolist()
     flips = (said[0] != said[1]).double().mean().item()
     empty = torch.cat([none for _, none in maps]).double().mean().item()
-    return Audit(*right, flips, on_cue, near_cue, on_object, empty, len(agree))
+    return Audit(right[0], right[1], flips, on_cue, near_cue, on_object, empty, len(agree))
 
 # %% ../nbs/33_bias.ipynb #e4c237a6
 def map_shares(
@@ -70,7 +70,7 @@ def map_shares(
     near = F.max_pool2d(cue[:, None].float(), 2*cell + 1, 1, cell)[:, 0] > 0
     return torch.stack([mass_in_mask(raw, mask) for mask in (cue, near, objects)]), ~found.evidence[0].cpu()
 
-
+# %% ../nbs/33_bias.ipynb #3b1b578c
 def margins(
     classes: Tensor,  # (N,)
 ) -> list[Callable[[Tensor], Tensor]]:  # targets for GradCAM: how far the class's score is above the best of the others

@@ -13,7 +13,7 @@ from .core import check_choice, check_number, get_device, resolve_precision
 # %% ../nbs/38_config.ipynb #405f2561
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw")
 SCHEDULERS = ("onecycle", "cosine", "step", "plateau", "constant")
-TRANSFORMS = ("crop", "flip", "rotate", "cutout", "noise")
+TRANSFORMS = ("crop", "flip", "alternating_flip", "rotate", "cutout", "noise")
 MODELS = ("resnet18", "resnet34", "whitened")
 
 # %% ../nbs/38_config.ipynb #03d91459
@@ -32,6 +32,7 @@ class TrainConfig:
     norm: Literal["batch", "layer", "group", "none"] = "batch"
     pool: Literal["avg", "max"] = "avg"
     residual: bool = True  # False: the same net without its shortcuts
+    whitening: bool = False  # True: the first convolution gets whitened patches; for "whitened" it always does
     epochs: int = 20
     batch_size: int = 128  # images a step, over all processes together
     optimizer: Literal["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw"] = "nesterov"
@@ -47,7 +48,7 @@ class TrainConfig:
     clip_norm: float | None = None  # longest gradient allowed
     ema_decay: float = 0.0  # > 0: average the weights with this decay, measure and keep the average
     tta: bool = False  # also state the accuracy with flip test-time augmentation
-    transforms: tuple[Literal["crop", "flip", "rotate", "cutout", "noise"], ...] = ("crop", "cutout")
+    transforms: tuple[Literal["crop", "flip", "alternating_flip", "rotate", "cutout", "noise"], ...] = ("crop", "cutout")
     crop_padding: int = 4  # px on each side
     cutout_size: int = 16  # side of the square, px; filled with the mean color
     rotation: float = 5.0  # degrees, to either side
@@ -102,9 +103,18 @@ RECIPES: dict[str, TrainConfig] = {
         pool="max",
         epochs=40,
         scheduler="plateau",
-        max_lr=0.05,
+        max_lr=0.01,
         held_out=0.1,
         transforms=("crop", "rotate", "cutout"),
+    ),
+    "best20": TrainConfig(
+        recipe="best20",
+        whitening=True,
+        bias_lr=8,
+        label_smoothing=0.1,
+        ema_decay=0.998,
+        transforms=("crop", "alternating_flip"),
+        tta=True,
     ),
     "quick": TrainConfig(
         recipe="quick",

@@ -49,15 +49,16 @@ def plot_confusion(
         fig = Figure(figsize=(side, side))
         ax = fig.subplots()
         ax.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
-        ax.set_xticks(range(n), class_names, rotation=45, ha="right", rotation_mode="anchor")
-        ax.set_yticks(range(n), class_names)
+        names = [name.replace("$", r"\$") for name in class_names]  # no formulas
+        ax.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_yticks(range(n), names)
         ax.set(xlabel="predicted", ylabel="true")
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
         for i, j in matrix.nonzero().tolist() if n <= 20 else []:
             ax.text(j, i, int(matrix[i, j]), ha="center", va="center", fontsize=8.5,
                     color="white" if share[i, j] > .5 else INK)
-        lines = textwrap.fill(title, int(side*11))
+        lines = textwrap.fill(title, int(side*11)).replace("$", r"\$")
         fig.suptitle(lines, x=.01, ha="left", fontsize=10.5, fontweight="bold", color=INK)
     fig.alt_text = f"Confusion matrix of {n} classes: {title}."
     return fig

@@ -54,7 +54,8 @@ def check_number(
     "Return `value` if it is a finite number in the range; else raise `ValueError` naming value and range."
     kind = "a whole number" if integer else "a number"
     is_number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
-    if is_number and np.isfinite(value) and (low < value if open_low else low <= value) and value <= high:
+    fits = is_number and (not isinstance(value, int) or abs(value) < 2**63)  # what NumPy and torch can hold
+    if fits and np.isfinite(value) and (low < value if open_low else low <= value) and value <= high:
         return value
     bounds = [f"{'>' if open_low else '>='} {low:g}"] if low > -np.inf else []
     bounds += [f"<= {high:g}"] if high < np.inf else []
@@ -85,7 +86,7 @@ def get_device(
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"unknown device {device!r}: use 'auto', 'cpu', 'cuda' or 'cuda:0'") from error
     missing = found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count()
     if missing or (found.type == "mps" and not torch.backends.mps.is_available()):
@@ -152,7 +153,7 @@ def create_run_dir(
     root: str | os.PathLike,  # where runs are kept, made if missing
     name: str | None = None,  # the folder's name; None: the time of day
 ) -> Path:
-    "Make and return the folder `root/name`; raises `FileExistsError` if it is there already."
+    "Make and return the folder `root/name`; raises `FileExistsError` if it is there already and not empty."
     name = name or datetime.now().strftime("%Y%m%d-%H%M%S")
     if Path(name).name != name or name.startswith("."):
         raise ValueError(f"run name {name!r} must be a plain folder name: letters, digits, '-', '_' and '.'")
@@ -161,6 +162,8 @@ def create_run_dir(
     try:
         folder.mkdir()
     except FileExistsError:
+        if folder.is_dir() and all(f.name.startswith(".") for f in folder.iterdir()):
+            return folder  # all that a run left which was killed before it began
         remedy = "give another name, or continue it with `cam-course resume`"
         raise FileExistsError(f"run folder {str(folder)!r} exists: {remedy}") from None
     return folder

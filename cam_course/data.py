@@ -59,6 +59,7 @@ class ImageData:
 
     @property
     def num_classes(self) -> int:
+        "How many classes there are names for; `y` lies in 0 ... num_classes - 1."
         return len(self.class_names)
 
     @property

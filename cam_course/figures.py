@@ -270,7 +270,7 @@ class Interactive(Synced):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         import matplotlib.pyplot as plt
-        view, about = self.widget._repr_mimebundle_(**kwargs)
+        view, about = self.widget._repr_mimebundle_(**kwargs) or ({}, {})
         with style(): fig = self.still()
         w, h = (round(s*100) for s in fig.get_size_inches())
         alt, picture = self.alt(), b64encode(png(fig)).decode()

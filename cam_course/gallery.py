@@ -107,7 +107,7 @@ class Misclassified:
 # %% ../nbs/31_gallery.ipynb #bc207589
 ORDERS = ("random", "confidence", "doubt", "pair", "index")  # `pair`: the most frequent confusions first
 
-
+# %% ../nbs/31_gallery.ipynb #cd7c2d81
 def error_order(
     errors: Misclassified,
     by: str = "random",  # one of `ORDERS`; "confidence": surest first, "doubt": least sure first
@@ -116,6 +116,7 @@ def error_order(
 ) -> Tensor:  # (M,) or fewer positions in the tensors of `errors`
     "Positions of the errors in the order asked for."
     check_choice("order", by, ORDERS)
+    check_number("seed", seed, 0, 2**63 - 1, integer=True)
     if by == "random":
         positions = torch.randperm(len(errors), generator=torch.Generator().manual_seed(seed))
     else:
@@ -128,6 +129,8 @@ def error_order(
             positions = positions[(-rank[positions]).argsort(stable=True)]
     if pair is None:
         return positions
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ValueError(f"pair must be (true, predicted), got {pair!r}")
     true, predicted = (_class(errors, c) for c in pair)
     return positions[((errors.true == true) & (errors.predicted == predicted))[positions]]
 
@@ -279,7 +282,7 @@ def save_html(
     body = "\n".join(_article(errors, i, raw, peaks) for i, raw, peaks in rows)
     write_text(path, _PAGE.format(title=escape(_title(errors, chosen)), layer=escape(found.layers[0]), body=body))
 
-
+# %% ../nbs/31_gallery.ipynb #3d7354cb
 def _article(errors: Misclassified, i: int, raw: Tensor, peaks: list[float]) -> str:
     predicted, confidence, true = (escape(f) if isinstance(f, str) else f for f in _facts(errors, i))
     said = [f"{p:.2f}" if p > 0 else "no positive evidence" for p in peaks]
@@ -299,6 +302,21 @@ def _png(picture: np.ndarray) -> str:
     return b64encode(buffer.getvalue()).decode()
 
 # %% ../nbs/31_gallery.ipynb #b5f00310
+def _pair_options(errors: Misclassified) -> list[tuple[str, tuple[int, int] | None]]:
+    "Pairs of classes with their counts, the most frequent first, for a menu."
+    counts, names = errors.confusion().fill_diagonal_(0), errors.class_names
+    pairs = sorted(((int(counts[i, j]), i, j) for i, j in counts.nonzero().tolist()), reverse=True)
+    return [("all pairs", None)] + [(f"{names[i]} taken for {names[j]} ({k})", (i, j)) for k, i, j in pairs]
+
+
+def _live_article(errors: Misclassified, model: nn.Module, i: int, layer: str | nn.Module | None, min_size: int) -> str:
+    "One error as on the page, with its styles in the tags: a notebook's output has no style sheet."
+    found = pair_maps(errors, model, torch.tensor([i]), layer, min_size)
+    return _article(errors, i, found.raw[0][0].cpu(), found.raw_max[0, 0].tolist()).replace(
+        "<div>", '<div style="display:grid;grid-template-columns:repeat(4,160px);gap:8px">').replace(
+        "<img ", '<img style="width:160px;image-rendering:pixelated" ')
+
+# %% ../nbs/31_gallery.ipynb #82a6dd55
 def browse(
     errors: Misclassified,
     model: nn.Module,
@@ -308,15 +326,11 @@ def browse(
     "A live browser of all errors: order, pair of classes, and a slider (needs a running kernel)."
     import ipywidgets as w
 
-    counts = errors.confusion().fill_diagonal_(0)
-    pairs = sorted(((int(counts[i, j]), i, j) for i, j in counts.nonzero().tolist()), reverse=True)
-    names = errors.class_names
-    options = [("all pairs", None)] + [(f"{names[i]} taken for {names[j]} ({k})", (i, j)) for k, i, j in pairs]
     if not len(errors):
         raise ValueError("there is no error to browse")
     by = w.Dropdown(options=ORDERS, value="confidence", description="order")
     seed = w.BoundedIntText(0, min=0, max=2**31 - 1, description="seed", disabled=True)  # of the random order
-    pair = w.Dropdown(options=options, description="pair")
+    pair = w.Dropdown(options=_pair_options(errors), description="pair")
     number = w.IntSlider(1, 1, len(errors), description="error", continuous_update=False)
     picture = w.HTML()
 
@@ -324,11 +338,7 @@ def browse(
         seed.disabled = by.value != "random"
         chosen = error_order(errors, by.value, seed.value, pair.value)
         number.max = len(chosen)
-        i = int(chosen[number.value - 1])
-        found = pair_maps(errors, model, torch.tensor([i]), layer, min_size)
-        picture.value = _article(errors, i, found.raw[0][0].cpu(), found.raw_max[0, 0].tolist()).replace(
-            "<div>", '<div style="display:grid;grid-template-columns:repeat(4,160px);gap:8px">').replace(
-            "<img ", '<img style="width:160px;image-rendering:pixelated" ')
+        picture.value = _live_article(errors, model, int(chosen[number.value - 1]), layer, min_size)
 
     for control in (by, pair, seed, number):
         control.observe(draw, "value")

@@ -73,7 +73,7 @@ def hessian_product(
 ) -> Callable[[Tensor], Tensor]:  # (d,) -> (d,)
     "The function v -> Hv, exact: the derivative of the gradient along v, without the Hessian itself."
     scale = flatten(filter_norms(weights)) if relative else 1
-    _, pull = vjp(grad(loss), weights)      # one pass; pull(v) is H'v = Hv, and may be called again and again
+    pull = vjp(grad(loss), weights)[1]      # one pass; pull(v) is H'v = Hv, and may be called again and again
 
     def product(v: Tensor) -> Tensor:
         return scale*flatten(pull(unflatten(scale*v, weights))[0])
@@ -93,7 +93,7 @@ def _finite(curvature: float) -> float:
     if np.isfinite(curvature): return curvature
     raise ValueError(f"the curvature is {curvature} here: has the training diverged?")
 
-
+# %% ../nbs/22_minima.ipynb #69d843e4
 def power_iteration(
     product: Callable[[Tensor], Tensor],   # v -> Hv, H symmetric
     start: Tensor,                         # (d,), any vector that is not orthogonal to the answer
@@ -120,7 +120,8 @@ def lanczos(
 ) -> Eigenvalue:
     "The same question put to all the vectors that power iteration passed by, at once: far fewer products."
     check_choice("which", which, ("largest", "smallest", "magnitude"))
-    basis, diagonal, off = [start/start.norm()], [], []
+    basis, diagonal = [start/start.norm()], []
+    off: list[float] = []
     while True:
         r = product(basis[-1])
         diagonal.append(_finite(torch.dot(basis[-1], r).item()))
@@ -222,14 +223,14 @@ def plane_of(points: Tensor) -> Plane:   # (n, d)
     _, s, axes = torch.linalg.svd((points - middle).double(), full_matrices=False)
     return Plane(middle, axes[:2].to(points), (s[:2].square().sum()/s.square().sum()).item())
 
-
+# %% ../nbs/22_minima.ipynb #6dbb8d50
 def bilinear(
     grid: np.ndarray,             # (rows, columns) values at the points of a grid
     extent: Sequence[float],      # x0, x1, y0, y1: where the grid begins and ends
     x: float, y: float,
 ) -> float:
     "The value between the points of a grid; outside of it, that of its border."
-    def place(v, a, b, n):
+    def place(v: float, a: float, b: float, n: int) -> tuple[int, float]:
         p = min(max((v - a)/(b - a)*(n - 1), 0), n - 1)
         return (i := min(n - 2, int(p))), p - i
     x0, x1, y0, y1 = extent
@@ -256,7 +257,8 @@ class SliceDescent(Interactive):
         check_number("run", self.run, 0, len(self.runs) - 1, integer=True)
         check_number("step", self.step, 0, self.steps, integer=True)
 
-    def grid(self) -> np.ndarray:   # (rows, columns) log10 of the loss
+    def grid(self) -> np.ndarray:
+        "log10 of the loss over the slice, float64 (rows, columns)."
         low, high = self.levels
         return (low + np.array(self.codes)/65535*(high - low)).reshape(-1, self.columns)
 

@@ -88,7 +88,12 @@ def _one_image(model: nn.Module, input_tensor: Tensor | int | tuple[int, int]) -
     "The first image of a batch, or a black one of the size given, as the first convolution of `model` takes it."
     if isinstance(input_tensor, Tensor):
         return check_images(model, input_tensor)[:1]
-    height, width = (input_tensor, input_tensor) if isinstance(input_tensor, int) else input_tensor
+    size = (input_tensor, input_tensor) if isinstance(input_tensor, int) else input_tensor
+    if not isinstance(size, tuple | list) or len(size) != 2:
+        raise ValueError(f"image_size must be a number of px, (height, width) or images, got {input_tensor!r}")
+    height, width = size
+    for length in (height, width):
+        check_number("image_size", length, 1, integer=True)
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if first is None:
         raise ValueError(f"{type(model).__name__} has no convolution: give images (N, C, H, W) in place of a size")

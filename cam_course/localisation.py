@@ -8,7 +8,7 @@ __all__ = ['evidence_at', 'pointing_game', 'mass_in_mask', 'iou_at', 'uniform_ma
 # %% ../nbs/30_localisation.ipynb #1eedbb44
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -92,7 +92,7 @@ def mass_in_mask(
     total = evidence.sum((-2, -1))
     return (evidence*masks).sum((-2, -1))/torch.where(total > 0, total, 1)
 
-
+# %% ../nbs/30_localisation.ipynb #08ebe7b4
 def iou_at(
     maps: Tensor,  # (..., h, w)
     masks: Tensor,  # (..., H, W) bool
@@ -128,7 +128,7 @@ def centre_prior(
     y, x = (torch.arange(n) - (n - 1)/2 for n in size)
     return torch.exp(-(y[:, None]**2 + x**2)/(2*(width*min(size))**2))
 
-
+# %% ../nbs/30_localisation.ipynb #22e1bb52
 def edge_map(
     images: Tensor,  # (N, C, H, W) uint8 or float
     cells: int | None = None,  # average over a grid of cells x cells: as coarse as the map to compare with
@@ -220,25 +220,28 @@ class MapThreshold(Interactive):
                 f"peak the map's region and the object have an IoU of {iou:.2f}; {mass:.0%} of its mass lies on the "
                 f"object; its peak {'hits' if hit else 'misses'}.")
 
-    def still(self) -> "Figure":
-        import matplotlib.pyplot as plt
+    def still(self) -> "Figure": return _threshold_still(self)
 
-        fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2))
-        (raw, mask), size = self._shown(self.method), self.size
-        colors = torch.frombuffer(bytearray(self.pixels), dtype=torch.uint8).view(-1, size, size, 3)
-        large = evidence_at(raw, (size, size))
-        left.imshow(colors[self.image], extent=(0, size, size, 0))
-        for plane, level, color in ((mask.float(), 0.5, "white"), (large, self.threshold*float(large.max()), PALETTE[0])):
-            if plane.max() > 0:
-                left.contour(plane, [level], colors=[color], extent=(0, size, 0, size), linewidths=2)
-        left.set(xticks=[], yticks=[], title=f"{self.methods[self.method]}, {self.titles[self.image]}")
-        levels = [k/50 for k in range(1, 51)]
-        for k, name in enumerate(self.methods):
-            right.plot(levels, iou_at(*self._shown(k), levels).numpy(), color=PALETTE[k], label=name)
-        right.axvline(self.threshold, color="0.5", ls="--", lw=1)
-        right.set(xlabel="threshold, part of the peak", ylabel="IoU", ylim=(0, 0.9), title=f"IoU {self.measures()[0]:.2f} here")
-        right.legend(ncols=3, loc="upper center", fontsize=9, handlelength=1, columnspacing=1)
-        return fig
+# %% ../nbs/30_localisation.ipynb #58993905
+def _threshold_still(figure: MapThreshold) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2))
+    (raw, mask), size = figure._shown(figure.method), figure.size
+    colors = torch.frombuffer(bytearray(figure.pixels), dtype=torch.uint8).view(-1, size, size, 3)
+    large = evidence_at(raw, (size, size))
+    left.imshow(colors[figure.image], extent=(0, size, size, 0))
+    for plane, level, color in ((mask.float(), 0.5, "white"), (large, figure.threshold*float(large.max()), PALETTE[0])):
+        if plane.max() > 0:
+            left.contour(plane, [level], colors=[color], extent=(0, size, 0, size), linewidths=2)
+    left.set(xticks=[], yticks=[], title=f"{figure.methods[figure.method]}, {figure.titles[figure.image]}")
+    levels = [k/50 for k in range(1, 51)]
+    for k, name in enumerate(figure.methods):
+        right.plot(levels, iou_at(*figure._shown(k), levels).numpy(), color=PALETTE[k], label=name)
+    right.axvline(figure.threshold, color="0.5", ls="--", lw=1)
+    right.set(xlabel="threshold, part of the peak", ylabel="IoU", ylim=(0, 0.9), title=f"IoU {figure.measures()[0]:.2f} here")
+    right.legend(ncols=3, loc="upper center", fontsize=9, handlelength=1, columnspacing=1)
+    return fig
 
 # %% ../nbs/30_localisation.ipynb #2e136bc4
 def insertion_curve(
@@ -266,7 +269,7 @@ def deletion_curve(
     ground = torch.zeros_like(input_tensor) if ground is None else ground
     return _replace(model, input_tensor, ground, maps, targets, steps)
 
-
+# %% ../nbs/30_localisation.ipynb #da161eb7
 def area_under(curve: Tensor) -> Tensor:  # (...) from (..., steps + 1)
     "Mean height by the trapezoid rule. Insertion: high is good. Deletion: low is good."
     return torch.trapezoid(curve, dim=-1)/(curve.shape[-1] - 1)
@@ -282,7 +285,7 @@ def blurred(images: Tensor, sigma: float = 4.0) -> Tensor:  # (N, C, H, W)
     down = F.conv2d(padded, line.view(1, 1, -1, 1).expand(channels, -1, -1, -1), groups=channels)
     return F.conv2d(down, line.view(1, 1, 1, -1).expand(channels, -1, -1, -1), groups=channels)
 
-
+# %% ../nbs/30_localisation.ipynb #19d5775f
 def _replace(model: nn.Module, start: Tensor, end: Tensor, maps: Tensor, targets: Tensor, steps: int) -> Tensor:
     "Probability of `targets` while the pixels of `start` become those of `end`, in the order of `maps`."
     check_number("steps", steps, 1, integer=True)
@@ -330,6 +333,7 @@ class Randomised(NamedTuple):
     original: Tensor  # (N, h, w) maps of the intact model
     maps: Tensor  # (stages, N, h, w) maps of the randomised ones
 
+# %% ../nbs/30_localisation.ipynb #b332a078
 def randomisation_test(
     model: nn.Module,
     input_tensor: Tensor,  # (N, C, H, W) normalized
@@ -347,7 +351,7 @@ def randomisation_test(
     model = getattr(model, "_orig_mod", model)
     x = check_images(model, input_tensor)
     layer = resolve_layer(model, suggest_layer(model, x) if target_layer is None else target_layer)[0]
-    draw = method or (lambda net, x, classes: GradCAM(net, layer)(x, classes, normalize=False))
+    draw: Callable[..., Any] = method or (lambda net, x, classes: GradCAM(net, layer)(x, classes, normalize=False))
     with evaluating(model):
         chosen = _classes(model, x, targets)
         trained = copy.deepcopy(model)

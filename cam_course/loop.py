@@ -40,6 +40,7 @@ def epoch_batches(
     order = torch.randperm(len(data), generator=keyed_generator(seed, "order", epoch)).to(data.x.device)
     params = {}
     if transform is not None:
+        transform = transform.in_epoch(seed, epoch) if hasattr(transform, "in_epoch") else transform
         drawn = transform.draw(len(data), data.image_size, generator=keyed_generator(seed, "augment", epoch))
         params = {name: value.to(data.x.device) for name, value in drawn.items()}
     for i in range(start, len(data) // batch_size):

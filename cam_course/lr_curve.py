@@ -36,7 +36,7 @@ REACH = 1.0      # decades of lr on either side that have a say in the fitted li
 SPAN = 1.2       # decades between the two slopes that `slide` compares (fastai: 15 of 100 steps over 8 decades)
 EQUAL = 0.06     # how far they may differ, per decade, as a part of the whole fall (fastai: 0.005 a step)
 
-
+# %% ../nbs/20_lr_curve.ipynb #fab332d1
 def local_line(
     u: np.ndarray,        # (n,) log10 of the rates, increasing
     y: np.ndarray,        # (n,) losses
@@ -90,14 +90,12 @@ def steep_point(u: np.ndarray, slope: np.ndarray) -> int:
     inner = np.flatnonzero((u > u[0] + REACH/3) & (u < u[-1] - REACH/3))
     return int(inner[slope[inner].argmin()] if len(inner) else slope.argmin())
 
-
+# %% ../nbs/20_lr_curve.ipynb #36f77d8b
 def four_rules(u: np.ndarray, fit: np.ndarray, slope: np.ndarray) -> dict[str, float]:
     "log10 of the rate that each rule suggests, from a smoothed loss and its slope per decade."
     fall = float((np.maximum.accumulate(fit) - fit).max())
     return {"valley": float(u[valley_point(fit)]), "steep": float(u[steep_point(u, slope)]),
             "slide": float(u[slide_point(u, slope, fall)]), "minimum": float(u[fit.argmin()]) - 1}
-
-
 
 # %% ../nbs/20_lr_curve.ipynb #e6f67708
 def trimmed(
@@ -384,6 +382,6 @@ def _plot_spread(s: LRFinderSpread) -> "Figure":
     for row, (m, _) in zip(rows, sorted(medians.items(), key=lambda item: item[1]), strict=False):
         ax.plot(s.range(m), [row - 0.12*(rows[0] - rows[-1])]*2, color=PALETTE[1 + METHODS.index(m)], lw=4, alpha=0.4)
     _name(ax, medians, rows, np.log10(lr), middle)
-    widest = max((b/a, m) for m in medians for a, b in [s.range(m)])
+    widest = max((b/a, m) for m in medians for a, b in filter(None, [s.range(m)]))
     ax.set_title(f"{len(s.results)} seeds: {widest[1]} moves most, by a factor of {widest[0]:.1f}")
     return fig

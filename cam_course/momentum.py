@@ -46,11 +46,11 @@ def _step_of(surface: Surface | Callable[[np.ndarray], np.ndarray], nesterov: bo
     "One update (w, v, lr, β) -> (w, v); v is the velocity (lr_inside) or the sum of gradients."
     grad = surface.grad if isinstance(surface, Surface) else surface
 
-    def inside(w, v, a, b):
+    def inside(w: np.ndarray, v: np.ndarray, a: float, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         v = b*v - a*grad(w + b*v if nesterov else w)
         return w + v, v
 
-    def outside(w, z, a, b):
+    def outside(w: np.ndarray, z: np.ndarray, a: float, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         g = grad(w)
         z = b*z + g
         return w - a*(g + b*z if nesterov else z), z
@@ -147,7 +147,8 @@ class PhaseDiagram(Interactive):
         if not 0 <= self.beta < 1: raise ValueError(f"beta must be in [0, 1), got {self.beta}")
         super().__post_init__()
 
-    def rates(self) -> np.ndarray:   # (2,) error factors per step along (flat) and across (steep)
+    def rates(self) -> np.ndarray:
+        "Error factors per step along the flat and across the steep direction, float64 (2,); below 1 it converges."
         return spectral_radius(self.alpha, self.beta, np.array([1/self.kappa, 1.0]), self.nesterov)
 
     def alt(self) -> str:

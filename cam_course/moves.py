@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['Params', 'Fill', 'Dice', 'pair', 'Transform', 'fit', 'count_up', 'Origin', 'Move', 'gather', 'stack', 'check_fill',
-           'constant', 'color_of', 'RandomCrop', 'RandomHorizontalFlip']
+           'constant', 'color_of', 'RandomCrop', 'RandomHorizontalFlip', 'AlternatingFlip']
 
 # %% ../nbs/10_moves.ipynb #097c36e3
 import math
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import check_number
+from .core import check_number, keyed_generator
 
 # %% ../nbs/10_moves.ipynb #08fc9ab0
 Params = dict[str, Tensor]  # what a transform draws: tensors whose first dimension counts the samples
@@ -67,12 +67,18 @@ class Transform:
         "The changed copy of x (N, C, H, W), uint8 or float; depends on x and the parameters alone."
         raise NotImplementedError
 
+    def in_epoch(self, seed: int, epoch: int) -> "Transform":
+        "This transform as it is in an epoch of a training; most are the same in all."
+        return self
+
     def output_size(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
         "Height and width after this transform."
         return pair(image_size)
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         "Draw and apply."
+        if not isinstance(x, Tensor):
+            raise TypeError(f"images must be a tensor (N, C, H, W), got {type(x).__name__}")
         return self.apply(x, **self.draw(len(x), tuple(x.shape[-2:]), generator, x.device))
 
 # %% ../nbs/10_moves.ipynb #47e5ef0e
@@ -106,6 +112,10 @@ class Origin:
     At first (n, i, j) is at start[n] + line*(top[n] + i) + left[n] + j, or - j where mirrored[n]; `full` writes that
     out. The images lie in frames with a border of `framed` px. Places from `end` on stand for fills.
     """
+
+    mirrored: Tensor | None
+    places: Tensor | None
+    fills: list[Fill]
 
     def __init__(self, x: Tensor):
         (self.n, self.channels, *size), self.device = x.shape, x.device
@@ -227,6 +237,7 @@ def gather(x: Tensor, moves: Sequence[tuple[Move, Params]], join: Callable[[list
 
 
 def stack(channels: list[Tensor]) -> Tensor:
+    "C maps (N, H, W) of one dtype as one batch (N, C, H, W)."
     return torch.stack(channels, 1)
 
 # %% ../nbs/10_moves.ipynb #87a2e73f
@@ -308,3 +319,21 @@ class RandomHorizontalFlip(Move):
 
     def __repr__(self) -> str:
         return f"RandomHorizontalFlip(p={self.p})"
+
+# %% ../nbs/10_moves.ipynb #1481d591
+class AlternatingFlip(RandomHorizontalFlip):
+    "Mirror each image in every other epoch: half of them, at random, in the even ones (Jordan 2024, section 3.6)."
+
+    def __init__(self, seed: int = 0, epoch: int = 0):
+        super().__init__(0.5)
+        self.seed, self.epoch = seed, epoch
+
+    def in_epoch(self, seed: int, epoch: int) -> "AlternatingFlip":
+        return AlternatingFlip(seed, epoch)
+
+    def roll(self, dice: Dice, height: int, width: int) -> tuple[Tensor, ...]:
+        (first,) = super().roll(Dice(dice.n, keyed_generator(self.seed, "alternating flip"), "cpu"), height, width)
+        return (first ^ bool(self.epoch % 2),)
+
+    def __repr__(self) -> str:
+        return f"AlternatingFlip(seed={self.seed}, epoch={self.epoch})"

@@ -156,7 +156,10 @@ class NoiseEscape(Interactive):
         "float64 (steps+1, 13, 2): the walker without noise first."
         return _escape_paths(self)
 
-    def escaped(self) -> int: return _count_escaped(self)
+    def escaped(self) -> int:
+        "How many of the noisy walkers reach lower ground by the last step."
+        return _count_escaped(self)
+
     def alt(self) -> str: return _describe_escape(self)
     def still(self) -> "Figure": return _draw_escape(self)
 

@@ -17,7 +17,7 @@ def step_moments(state: tuple, lr: ArrayLike, momentum: ArrayLike, curvature: np
     wz = momentum*wz + curvature*ww                       # of the old w and the new z
     return ww - 2*lr*wz + lr**2*zz, wz - lr*zz, zz
 
-
+# %% ../nbs/21_noise_floor.ipynb #38270535
 def expected_loss(
     lrs: ArrayLike,                  # (steps,) or (steps, runs): the rate of each step
     momentum: ArrayLike = 0.0,       # a number, or shaped like `lrs`

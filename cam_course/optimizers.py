@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% ../nbs/05_optimizers.ipynb #67189691
-State, Group = dict[str, Tensor], dict[str, Any]
+State = dict[str, Tensor]
+Group = dict[str, Any]
 _BELOW_ONE = {"momentum", "betas", "alpha", "rho"}  # decay factors: in [0, 1)
 _NOT_NEGATIVE = {"lr", "weight_decay", "eps", "lr_decay", "initial_accumulator_value", "dampening"}
 
@@ -65,9 +66,10 @@ def evaluate_closure(closure: Callable[[], Tensor] | None) -> Tensor | None:
 
 def _dense(w: Tensor) -> Tensor:
     "The gradient of `w`; ValueError if it is sparse."
-    if w.grad.is_sparse:
+    g: Any = w.grad
+    if g.is_sparse:
         raise ValueError("sparse gradient: use nn.Embedding(..., sparse=False) or torch.optim.SparseAdam")
-    return w.grad
+    return g
 
 # %% ../nbs/05_optimizers.ipynb #2efa0f91
 class BaseOptimizer(CheckedGroups):

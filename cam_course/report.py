@@ -5,6 +5,7 @@ __all__ = ['plot_curves', 'save_figures', 'read_run', 'write_report', 'repositor
 
 # %% ../nbs/39_report.ipynb #7f5526b2
 import base64
+import contextlib
 import html
 import json
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .checkpoint import FolderInUse, hold, sweep
 from .core import DataError, atomic_write, write_json, write_text
 from .figures import PALETTE, style
 from .loop import History
@@ -68,7 +70,11 @@ def save_figures(
 
 def _alt_texts(folder: str | Path) -> dict[str, str]:
     path = Path(folder) / "figures" / "alt.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        words = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return {str(name): str(text) for name, text in words.items()}
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{str(path)!r} can't be read: {error}. Delete it and go on with `cam-course resume`") from error
 
 # %% ../nbs/39_report.ipynb #9aa72a5f
 _CSS = """
@@ -123,9 +129,27 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], dict[str, str], Histor
         )
     try:
         config, environment = (json.loads((folder / f"{n}.json").read_text("utf-8")) for n in ("config", "environment"))
-        return config, environment, History.from_csv(folder / "history.csv")
-    except (ValueError, KeyError) as error:
+        history = History.from_csv(folder / "history.csv")
+        _check_entries(config, environment, history)
+        return config, environment, history
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise DataError(f"config, environment or history in {str(folder)!r} can't be read: {error}") from error
+
+# %% ../nbs/39_report.ipynb #ab51c0de
+_NEEDED = {
+    "config.json": ("model", "dataset", "recipe", "width", "epochs"),
+    "environment.json": ("device",),
+    "history.csv": ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"),
+}
+
+
+def _check_entries(config: Any, environment: Any, history: History) -> None:
+    "Raise `ValueError` naming what a report needs and the files lack."
+    for (file, needed), found in zip(_NEEDED.items(), (config, environment, history[-1] if history else {}), strict=True):
+        if not isinstance(found, dict):
+            raise ValueError(f"{file} is not a table of names and values")
+        if missing := [name for name in needed if name not in found]:
+            raise ValueError(f"{file} lacks {', '.join(missing)}")
 
 # %% ../nbs/39_report.ipynb #ea3795b4
 def write_report(folder: str | Path) -> Path:
@@ -143,16 +167,19 @@ def write_report(folder: str | Path) -> Path:
     extra = f"<div><b>{last['tta_accuracy']:.2%}</b><span>with flip TTA</span></div>" if "tta_accuracy" in last else ""
     page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>{title}</title><style>{_CSS}</style><h1>{title}</h1>
-<p class=note>recipe {html.escape(str(config["recipe"]))}, width {config["width"]},
-{len(history)} of {config["epochs"]} epochs</p>
+<p class=note>{html.escape(f"recipe {config['recipe']}, width {config['width']}")},
+{len(history)} of {html.escape(str(config["epochs"]))} epochs</p>
 <div class=big><div><b>{last["test_accuracy"]:.2%}</b><span>test accuracy, last epoch</span></div>{extra}
 <div><b>{last["test_loss"]:.3f}</b><span>test loss</span></div>
-<div><b>{minutes:.1f} min</b><span>{html.escape(environment["device"])}</span></div></div>
+<div><b>{minutes:.1f} min</b><span>{html.escape(str(environment["device"]))}</span></div></div>
 <h2>Log</h2><pre>{html.escape((folder / "log.txt").read_text("utf-8"))}</pre>{figures}
 <div class=cols><div><h2>Configuration</h2>{_table(config)}</div>
 <div><h2>Environment</h2>{_table(environment)}</div></div>
 </html>"""
-    write_text(folder / "report.html", page)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(FolderInUse):  # of a training that goes on one may look at the report
+            stack.enter_context(hold(folder))
+        write_text(folder / "report.html", page)
     return folder / "report.html"
 
 # %% ../nbs/39_report.ipynb #bbd710a4
@@ -168,6 +195,13 @@ def repository() -> str:
     urls = [u.partition(",")[2].strip() for u in about.get_all("Project-URL") or []]
     return next((u for u in [about.get("Home-page"), *urls] if u), "")
 
+# %% ../nbs/39_report.ipynb #b90d44e1
+def _markdown(text: str, keep: str = "") -> str:
+    "Text that Markdown shows as it is: in one line, without tags, links or other marks, except those to `keep`."
+    marks = "".join(c for c in "\\`*_[]!" if c not in keep)
+    plain = html.escape(" ".join(text.split()), quote=False)
+    return "".join(f"\\{c}" if c in marks else c for c in plain)
+
 # %% ../nbs/39_report.ipynb #3e6247e6
 def write_submission(
     folder: str | Path,  # a finished run
@@ -177,7 +211,7 @@ def write_submission(
     folder, out = Path(folder), Path(out)
     config, environment, history = read_run(folder)
     words = _alt_texts(folder)
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(p.name != "figures" and p.suffix != ".tmp" for p in out.iterdir()):  # these: begun, and killed
         raise FileExistsError(f"{str(out)!r} is not empty: give a new folder for the submission")
     if missing := {"curves", "misclassified", "gradcam"} - words.keys():
         raise DataError(
@@ -191,17 +225,17 @@ def write_submission(
     last = history[-1]
     summary = (
         f"{config['model']} (width {config['width']}) trained for {len(history)} epochs on "
-        f"{config.get('data_name', config['dataset'])} with {', '.join(config['transforms'])}: test accuracy "
+        f"{config.get('data_name', config['dataset'])} with {', '.join(config.get('transforms', ()))}: test accuracy "
         f"**{last['test_accuracy']:.2%}** in the last epoch ({environment['device']})."
     )
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    lines = ["# ResNet18 on CIFAR-10: submission", "", summary, "", "## Code", "", *links, "", "## Training log", ""]
+    sweep(out)
+    lines = ["# ResNet18 on CIFAR-10: submission", "", _markdown(summary, keep="*"), "", "## Code", "", *links, "", "## Training log", ""]
     lines += ["```text", (folder / "log.txt").read_text("utf-8").rstrip(), "```", ""]
     for name, heading in _SECTIONS.items():
         if name in words:
             with atomic_write(out / "figures" / f"{name}.png") as file:
                 file.write((folder / "figures" / f"{name}.png").read_bytes())
-            alt = words[name].replace("[", "(").replace("]", ")").replace("\n", " ")
-            lines += [f"## {heading}", "", f"![{alt}](figures/{name}.png)", ""]
+            lines += [f"## {heading}", "", f"![{_markdown(words[name])}](figures/{name}.png)", ""]
     write_text(out / "README.md", "\n".join(lines))
     return out / "README.md"

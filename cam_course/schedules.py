@@ -46,7 +46,7 @@ def cosine(step: ArrayLike, base_lr: float, T_max: int, eta_min: float = 0.0) ->
     "Half a cosine from base_lr down to eta_min in T_max steps (Loshchilov & Hutter 2017, eq. 5), up again after them."
     return eta_min + (base_lr - eta_min)*(1 + np.cos(np.pi*np.asarray(step)/T_max))/2
 
-
+# %% ../nbs/21_schedules.ipynb #bb3f9678
 def linear_warmup(step: ArrayLike, total_iters: int, start_factor: float = 1/3, end_factor: float = 1) -> np.ndarray:
     "A factor that rises on a line from start_factor to end_factor in total_iters steps, and stays there."
     return start_factor + (end_factor - start_factor)*np.minimum(step, total_iters)/total_iters
@@ -131,7 +131,7 @@ def _momentum_name(optimizer: Optimizer) -> str:
         if name in optimizer.defaults: return name
     raise ValueError(f"{type(optimizer).__name__} has no momentum to cycle: pass cycle_momentum=False")
 
-
+# %% ../nbs/21_schedules.ipynb #8d2a4637
 def _momenta(optimizer: Optimizer, cycle: bool, base: Any, high: Any) -> list[list[float]] | None:
     "(lowest, highest) momentum of each group; None where it isn't to be cycled."
     if not cycle: return None
@@ -217,13 +217,14 @@ class StepLR(Schedule):
     "`step_decay` of each group's first rate."
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1):
-        self.step_size, self.gamma = check_number("step_size", step_size, 1, integer=True), gamma
+        self.step_size = check_number("step_size", step_size, 1, integer=True)
+        self.gamma = float(check_number("gamma", gamma))
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, step: int, group: int) -> float:
-        return step_decay(step, self.base_lrs[group], self.step_size, self.gamma)
+        return float(step_decay(step, self.base_lrs[group], self.step_size, self.gamma))
 
-
+# %% ../nbs/21_schedules.ipynb #407b46a8
 class TimeDecayLR(Schedule):
     "`time_decay` of each group's first rate; torch has none."
 
@@ -231,7 +232,7 @@ class TimeDecayLR(Schedule):
         self.decay = check_number("decay", decay, 0)
         super().__init__(optimizer, last_epoch)
 
-    def lr_at(self, step: int, group: int) -> float: return time_decay(step, self.base_lrs[group], self.decay)
+    def lr_at(self, step: int, group: int) -> float: return float(time_decay(step, self.base_lrs[group], self.decay))
 
 # %% ../nbs/21_schedules.ipynb #a828981a
 class ExponentialLR(Schedule):
@@ -241,7 +242,7 @@ class ExponentialLR(Schedule):
         self.gamma = check_number("gamma", gamma, 0, open_low=True)
         super().__init__(optimizer, last_epoch)
 
-    def lr_at(self, step: int, group: int) -> float: return exponential(step, self.base_lrs[group], self.gamma)
+    def lr_at(self, step: int, group: int) -> float: return float(exponential(step, self.base_lrs[group], self.gamma))
 
 
 class CosineAnnealingLR(Schedule):
@@ -252,7 +253,7 @@ class CosineAnnealingLR(Schedule):
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, step: int, group: int) -> float:
-        return cosine(step, self.base_lrs[group], self.T_max, self.eta_min)
+        return float(cosine(step, self.base_lrs[group], self.T_max, self.eta_min))
 
 # %% ../nbs/21_schedules.ipynb #0a7379ab
 class CyclicLR(Schedule):
@@ -267,7 +268,8 @@ class CyclicLR(Schedule):
         for name, size in (("step_size_up", step_size_up), ("step_size_down", step_size_down or 1)):
             check_number(name, size, 1)
         check_choice("mode", mode, ("triangular", "triangular2", "exp_range"))
-        self.shape = {"step_size_up": step_size_up, "step_size_down": step_size_down, "mode": mode, "gamma": gamma}
+        self.shape = {"step_size_up": step_size_up, "step_size_down": step_size_down, "mode": mode,
+                      "gamma": float(check_number("gamma", gamma))}
         lows, self.max_lrs = (_per_group(*v, optimizer) for v in (("base_lr", base_lr), ("max_lr", max_lr)))
         self.momenta = _momenta(optimizer, cycle_momentum, base_momentum, max_momentum)
         for group, low in zip(optimizer.param_groups, lows, strict=True):
@@ -275,10 +277,10 @@ class CyclicLR(Schedule):
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, step: int, group: int) -> float:
-        return cyclic(step, self.base_lrs[group], self.max_lrs[group], **self.shape)
+        return float(cyclic(step, self.base_lrs[group], self.max_lrs[group], **self.shape))
 
     def momentum_at(self, step: int, group: int) -> float | None:
-        return None if self.momenta is None else cyclic(step, *self.momenta[group][::-1], **self.shape)
+        return None if self.momenta is None else float(cyclic(step, *self.momenta[group][::-1], **self.shape))
 
 # %% ../nbs/21_schedules.ipynb #b42b432d
 class OneCycleLR(Schedule):
@@ -316,12 +318,12 @@ class OneCycleLR(Schedule):
         super().step()
 
     def lr_at(self, step: int, group: int) -> float:
-        return one_cycle(step, self.max_lrs[group], self.total_steps, **self.shape, **self.divs)
+        return float(one_cycle(step, self.max_lrs[group], self.total_steps, **self.shape, **self.divs))
 
     def momentum_at(self, step: int, group: int) -> float | None:
         if self.momenta is None: return None
-        return one_cycle_momentum(step, self.total_steps, **self.shape, base_momentum=self.momenta[group][0],
-                                  max_momentum=self.momenta[group][1])
+        low, high = self.momenta[group]
+        return float(one_cycle_momentum(step, self.total_steps, **self.shape, base_momentum=low, max_momentum=high))
 
 # %% ../nbs/21_schedules.ipynb #1ad142f5
 class WarmupLR(Schedule):
@@ -336,7 +338,7 @@ class WarmupLR(Schedule):
 
     def lr_at(self, step: int, group: int) -> float:
         first = self.after.lr_at(max(0, step - self.total_iters), group)
-        return first*linear_warmup(step, self.total_iters, self.start_factor)
+        return float(first*linear_warmup(step, self.total_iters, self.start_factor))
 
     def momentum_at(self, step: int, group: int) -> float | None:
         return self.after.momentum_at(max(0, step - self.total_iters), group)
@@ -383,18 +385,21 @@ class OneCycleShape(Interactive):
                 f"and back. On a noisy quadratic its expected loss ends at {cycled[-1]:.3g}, that of the constant "
                 f"highest rate at {flat[-1]:.3g}.")
 
-    def still(self) -> "Figure":
-        import matplotlib.pyplot as plt
-        fig, axes = plt.subplot_mosaic("RM;LL", figsize=(7, 4.6))
-        lrs, momenta, cycled, flat = self.curves()
-        for name, ax, lines in (("learning rate", axes["R"], (lrs, np.full(self.steps, self.max_lr))),
-                                ("momentum", axes["M"], (momenta, np.full(self.steps, 0.9)))):
-            for i, values in enumerate(lines): ax.plot(values, "-" if i == 0 else "--", color=PALETTE[i])
-            ax.set(xlabel="step", ylabel=name)
-        if self.log_axis: axes["R"].set_yscale("log")
-        for i, (name, values) in enumerate((("one-cycle", cycled), ("constant", flat))):
-            axes["L"].semilogy(np.minimum(values, 1e4), "-" if i == 0 else "--", color=PALETTE[i], label=name)
-        axes["L"].set(xlabel="step", ylabel="expected loss", ylim=(1e-3, 10),
-                      title=f"One-cycle ends at {cycled[-1]:.3g}, the constant rate at {flat[-1]:.3g}")
-        label_lines(axes["L"])
-        return fig
+    def still(self) -> "Figure": return _cycle_still(self)
+
+# %% ../nbs/21_schedules.ipynb #ebe36779
+def _cycle_still(figure: OneCycleShape) -> "Figure":
+    import matplotlib.pyplot as plt
+    fig, axes = plt.subplot_mosaic("RM;LL", figsize=(7, 4.6))
+    lrs, momenta, cycled, flat = figure.curves()
+    for name, ax, lines in (("learning rate", axes["R"], (lrs, np.full(figure.steps, figure.max_lr))),
+                            ("momentum", axes["M"], (momenta, np.full(figure.steps, 0.9)))):
+        for i, values in enumerate(lines): ax.plot(values, "-" if i == 0 else "--", color=PALETTE[i])
+        ax.set(xlabel="step", ylabel=name)
+    if figure.log_axis: axes["R"].set_yscale("log")
+    for i, (name, values) in enumerate((("one-cycle", cycled), ("constant", flat))):
+        axes["L"].semilogy(np.minimum(values, 1e4), "-" if i == 0 else "--", color=PALETTE[i], label=name)
+    axes["L"].set(xlabel="step", ylabel="expected loss", ylim=(1e-3, 10),
+                  title=f"One-cycle ends at {cycled[-1]:.3g}, the constant rate at {flat[-1]:.3g}")
+    label_lines(axes["L"])
+    return fig

@@ -308,7 +308,10 @@ def draw_shapes(
     return Drawn(x, y[:, 0].contiguous(), masks, extra, names)
 
 # %% ../nbs/09_shapes.ipynb #501e1ada
-def _check_options(n, seed, size, classes, second_object, distractors, contrast, cue, cue_pair) -> tuple[str, ...]:
+def _check_options(
+    n: int, seed: int, size: int, classes: Sequence[str] | None, second_object: bool, distractors: int,
+    contrast: tuple[float, float], cue: float | None, cue_pair: tuple[str, str] | None,
+) -> tuple[str, ...]:
     "Raise `ValueError` for options of `draw_shapes` out of range; returns the class names."
     check_number("n", n, 1, integer=True)
     check_number("seed", seed, 0, integer=True)

@@ -9,13 +9,15 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -90,14 +92,38 @@ class Remote:
         "The last part of the address."
         return self.url.rsplit("/", 1)[-1]
 
+# %% ../nbs/07_sources.ipynb #a5f1ebeb
+def _who() -> str:
+    "This thread, among all that may share a cache."
+    return f"{platform.node()}-{os.getpid()}-{threading.get_ident()}"
+
+
+def _is_left(file: Path) -> bool:
+    "Whether nobody works on a file named after its writer (`_who`): the writer is dead, or silent for an hour."
+    if file.stat().st_mtime < time.time() - 3600:
+        return True
+    found = re.search(rf"\.{re.escape(platform.node())}-(\d+)-\d+\.(part|dir)$", file.name)
+    if not found or os.name == "nt":  # another machine's; and on Windows signal 0 would end the process
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False
+
 
 def _claim(folder: Path, filename: str) -> Path:
-    "Our own `.part` file; takes over one that a finished or dead process left."
-    mine = folder / f"{filename}.{os.getpid()}-{threading.get_ident()}.part"
-    an_hour_ago = time.time() - 3600
+    "Our own `.part` file; takes over one that a finished or dead process left, and removes what else it left."
+    mine = folder / f"{filename}.{_who()}.part"
+    for left in folder.glob(f".{filename}.*.dir"):
+        with suppress(OSError):
+            if _is_left(left):
+                shutil.rmtree(left)
     for left in [folder / f"{filename}.part", *folder.glob(f"{filename}.*.part")]:
         with suppress(OSError):
-            if left.name == f"{filename}.part" or left.stat().st_mtime < an_hour_ago:
+            if left.name == f"{filename}.part" or _is_left(left):
                 os.rename(left, mine)  # atomic: of two processes one gets it
                 break
     return mine
@@ -195,7 +221,7 @@ def _verified(remote: Remote, folder: Path, progress: bool, attempts: int, timeo
     import pooch
     import requests
 
-    part = _claim(folder, remote.filename)
+    part, own = _claim(folder, remote.filename), folder / f".{remote.filename}.{_who()}.dir"  # for pooch's files
     resumed = part.exists() and part.stat().st_size > 0
 
     def downloader(url: str, output: str, _: object) -> None:
@@ -207,7 +233,9 @@ def _verified(remote: Remote, folder: Path, progress: bool, attempts: int, timeo
     level = logger.level
     logger.setLevel("WARNING")  # what is done is said by the caller
     try:
-        return Path(pooch.retrieve(remote.url, digest, remote.filename, folder, downloader=downloader))
+        got = pooch.retrieve(remote.url, digest, remote.filename, own, downloader=downloader)
+        os.replace(got, folder / remote.filename)
+        return folder / remote.filename
     except ValueError as error:  # pooch: the hash differs; its temporary file is gone
         if resumed:  # a part from elsewhere may have spoilt it: once more, from the first byte
             return _verified(remote, folder, progress, attempts, timeout)
@@ -219,6 +247,7 @@ def _verified(remote: Remote, folder: Path, progress: bool, attempts: int, timeo
         raise
     finally:
         logger.setLevel(level)
+        shutil.rmtree(own, ignore_errors=True)
         with suppress(OSError):
             if part.stat().st_size:
                 os.rename(part, folder / f"{remote.filename}.part")  # for the next call to go on with
@@ -266,22 +295,34 @@ def cached_arrays(
     folder = cache / "arrays" / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        for name, array in (("y", arrays[1]), ("x", arrays[0])):
-            with atomic_write(folder / f"{name}.npy") as file:
-                np.save(file, array, allow_pickle=False)
+        with _writing(folder):
+            for name, array in (("y", arrays[1]), ("x", arrays[0])):
+                with atomic_write(folder / f"{name}.npy") as file:
+                    np.save(file, array, allow_pickle=False)
         return open_arrays(key) or arrays
     except OSError as error:  # a full disk must not stop a training that has its data
         warnings.warn(f"decoded images not cached in {cache}: {error}. Set CAM_COURSE_CACHE.", stacklevel=2)
         return arrays
 
 # %% ../nbs/07_sources.ipynb #0ecb14ed
-def _sweep(folder: Path) -> None:
-    "Remove temporary files that a killed process left an hour ago or earlier."
-    for file in folder.glob(".*.tmp"):
-        with suppress(OSError):
-            if file.stat().st_mtime < time.time() - 3600:
-                file.unlink()
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    "Write into a folder of the cache; if nobody else does, temporary files of killed processes are removed first."
+    here = None
+    try:
+        with suppress(ImportError, OSError):  # where folders can't be locked (Windows, some network disks) they stay
+            import fcntl
+
+            here = os.open(folder, os.O_RDONLY)
+            with suppress(BlockingIOError):
+                fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all writers share the lock: now there is none
+                for file in folder.glob(".*.tmp"):
+                    file.unlink(missing_ok=True)
+            fcntl.flock(here, fcntl.LOCK_SH)
+        yield
+    finally:
+        if here is not None:
+            os.close(here)
 
 
 def open_arrays(key: str) -> tuple[np.ndarray, np.ndarray] | None:

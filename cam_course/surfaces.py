@@ -266,7 +266,8 @@ class LeastSquares:
         self,
         w: np.ndarray,                  # (d,)
         rows: np.ndarray | None = None,  # indices of a batch; None: all the data
-    ) -> np.ndarray:                     # (d,) mean gradient over the batch
+    ) -> np.ndarray:                     # (d,)
+        "Gradient of the loss, averaged over the batch."
         x, y = (self.x, self.y) if rows is None else (self.x[rows], self.y[rows])
         return (x @ w - y) @ x/len(y)
 

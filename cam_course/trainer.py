@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 from tqdm.auto import tqdm
 
-from .checkpoint import Checkpoints
+from .checkpoint import Checkpoints, hold, save_weights
 from cam_course.core import (
-    atomic_write,
+    DataError,
     check_number,
     get_device,
     get_rng_state,
@@ -153,22 +153,27 @@ class Trainer:
         self.compile = _pays(self.device) if compile is None else compile
         self.checkpoints = Checkpoints(self.run_dir / "checkpoints") if self.run_dir else None
         self.epoch = self.batch = self.step = 0  # finished epochs, batches into the next, steps in all
-        self.elapsed, self.meter, self.history, self.lrs = 0.0, Meter(self.device), History(), []
+        self.elapsed, self.meter, self.history, self.lrs = 0.0, Meter(self.device), History(), list[float]()
 
     @property
     def best_model(self) -> nn.Module:
         "The weights that are measured and kept: the averaged ones where there are such."
-        return self.ema.module if self.ema is not None else self.model
+        best: nn.Module = self.ema.module if self.ema is not None else self.model
+        return best
 
     def fit(self) -> History:
         "Train up to `epochs` epochs, from wherever the state is; raises `TrainingDiverged` or `Interrupted`."
         return _fit(self)
 
     def resume(self) -> bool:
-        "Load the newest checkpoint of `run_dir`, if there is one; True if there was."
+        "Load the newest whole checkpoint of `run_dir`; False if there is none. Raises `DataError` for one that does not fit."
         state = self.checkpoints.latest() if self.checkpoints else None
         if state is not None:
-            load_state(self, state)
+            try:
+                load_state(self, state)
+            except (KeyError, TypeError, RuntimeError, ValueError) as error:
+                where = str(self.checkpoints.folder)
+                raise DataError(f"the checkpoint in {where!r} is of another training: {error}") from error
         return state is not None
 
     def say(self, line: str) -> None:
@@ -263,15 +268,40 @@ def train_epoch(trainer: Trainer, net: nn.Module, optimizer: Any, stop: Sequence
         t.elapsed = began + now - origin
         if t.batch % check_every == 0 or t.batch == total:
             t.meter.check(t.lrs)
-        if stop or (now - saved >= t.checkpoint_seconds and t.batch < total):
+        asked = _asked(t, stop)
+        if asked or (now - saved >= t.checkpoint_seconds and t.batch < total):
             saved = now
             save_state(t)
-        if stop:
-            where = f"; resume from {t.run_dir}" if t.run_dir else ""
-            raise Interrupted(f"stopped by {signal.Signals(stop[0]).name} after step {t.step}{where}", stop[0])
+        _leave(t, asked)
+
+# %% ../nbs/13_trainer.ipynb #e1f4a6b8
+def _asked(trainer: Trainer, stop: Sequence[int]) -> int:
+    "The signal that asked one of the processes to stop, known to all of them after the same step; 0: none did."
+    t, mine = trainer, stop[0] if stop else 0
+    if t.accelerator.num_processes == 1:
+        return mine
+    if t.device.type != "cpu" and t.batch % 50:
+        return 0
+    return int(t.accelerator.gather(torch.tensor([mine], device=t.device)).max())
+
+
+def _leave(trainer: Trainer, asked: int) -> None:
+    "Raise `Interrupted` if a signal asked for it; the state has been saved."
+    if asked:
+        where = f"; resume from {trainer.run_dir}" if trainer.run_dir else ""
+        raise Interrupted(f"stopped by {signal.Signals(asked).name} after step {trainer.step}{where}", asked)
+
+
+def _agreed(trainer: Trainer, value: float) -> float:
+    "The first process's value, in all: averages of batch norm, and so a held-out loss, differ from process to process."
+    if trainer.accelerator.num_processes == 1:
+        return value
+    from accelerate.utils import broadcast
+
+    return broadcast(torch.tensor([value], dtype=torch.float64, device=trainer.device)).item()
 
 # %% ../nbs/13_trainer.ipynb #fa2fcce7
-def _bar(trainer: Trainer, batches: Iterator, start: int, total: int) -> Iterator:
+def _bar(trainer: Trainer, batches: Iterator, start: int, total: int) -> Iterable:
     "The batches behind a progress bar: in notebooks and terminals by default, never in a file or a pipe."
     ipython = sys.modules.get("IPython")
     hidden = False if ipython and ipython.get_ipython() else None  # None: tqdm hides it where no terminal listens
@@ -295,7 +325,7 @@ def _finish_epoch(trainer: Trainer) -> None:
     seconds = trained + time.perf_counter() - began
     t.history.append({**row, "lr": lr, "images_per_second": images / trained, "seconds": seconds})
     if t.interval == "plateau":
-        t.scheduler.step(row["held_out_loss"])
+        t.scheduler.step(_agreed(t, row["held_out_loss"]))
     elif t.interval == "epoch":
         t.scheduler.step()
     t.epoch, t.batch, t.elapsed, t.meter = t.epoch + 1, 0, 0.0, Meter(t.device)
@@ -315,15 +345,12 @@ def _log_lines(trainer: Trainer) -> list[str]:
 
 def _write_results(trainer: Trainer) -> None:
     "History, log and weights into the run folder (first process only)."
-    from safetensors.torch import save
-
     t = trainer
     if t.run_dir is None or not t.accelerator.is_main_process:
         return
     t.history.to_csv(t.run_dir / "history.csv")
     write_text(t.run_dir / "log.txt", "\n".join(_log_lines(t)) + "\n")
-    with atomic_write(t.run_dir / "last.safetensors") as file:
-        file.write(save({k: v.detach().cpu().contiguous() for k, v in t.best_model.state_dict().items()}))
+    save_weights(t.run_dir / "last.safetensors", t.best_model.state_dict())
 
 
 def _call(trainer: Trainer, event: str) -> None:
@@ -336,12 +363,27 @@ def _fit(trainer: Trainer) -> History:
     t = trainer
     if t.batch_size % t.accelerator.num_processes:
         raise ValueError(f"batch_size {t.batch_size} can't be shared by {t.accelerator.num_processes} processes")
+    writes = t.run_dir is not None and t.accelerator.is_main_process
+    with hold(t.run_dir) if writes else contextlib.nullcontext():
+        t.say(LOG_HEADER)
+        if writes and t.step:  # resumed: a kill may have come between the checkpoint and what follows it
+            t.checkpoints.tidy(t.step)
+            if t.history:
+                _write_results(t)
+        for line in _log_lines(t)[1:]:
+            t.say(line)  # a resumed run shows the epochs before
+        _run_epochs(t)
+        if t.ema is not None:
+            t.model.load_state_dict(t.ema.module.state_dict())
+        _call(t, "on_fit_end")
+    return t.history
+
+
+def _run_epochs(trainer: Trainer) -> None:
+    t = trainer
     t.train = t.train.to(t.device)
     net, optimizer = t.accelerator.prepare_model(t.model), t.accelerator.prepare_optimizer(t.optimizer)
     step = torch.compile(net) if t.compile else net
-    t.say(LOG_HEADER)
-    for line in _log_lines(t)[1:]:
-        t.say(line)  # a resumed run shows the epochs before
     try:
         with stop_signals() as stop, warnings.catch_warnings():
             # a first fp16 step that the scaler skips makes torch warn about the order of optimizer and scheduler
@@ -349,12 +391,9 @@ def _fit(trainer: Trainer) -> History:
             while t.epoch < t.epochs:
                 train_epoch(t, step, optimizer, stop)
                 _finish_epoch(t)
+                _leave(t, _asked(t, stop))
     finally:
         t.accelerator.unwrap_model(net, keep_fp32_wrapper=False)  # autocast lives in the prepared forward only
-    if t.ema is not None:
-        t.model.load_state_dict(t.ema.module.state_dict())
-    _call(t, "on_fit_end")
-    return t.history
 
 # %% ../nbs/13_trainer.ipynb #5b608d30
 class TensorBoardLogger:
@@ -364,20 +403,24 @@ class TensorBoardLogger:
         self.folder, self.writer = Path(folder), None
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        "Add the newest row, under `loss/`, `accuracy/` and `run/`."
-        row = trainer.history[-1]
+        "Add the newest row, under `loss/`, `accuracy/` and `run/`; in a new file all rows, which replace the old ones."
+        rows = trainer.history[-1:]
         if self.writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(self.folder), purge_step=row["epoch"])
-        for name, value in row.items():
-            part, _, quantity = name.rpartition("_")
-            tag = f"{quantity}/{part}" if quantity in ("loss", "accuracy") else f"run/{name}"
-            self.writer.add_scalar(tag, value, row["epoch"])
+            rows = trainer.history
+            self.writer = SummaryWriter(str(self.folder), purge_step=rows[0]["epoch"])
+        for row in rows:
+            for name, value in row.items():
+                part, _, quantity = name.rpartition("_")
+                tag = f"{quantity}/{part}" if quantity in ("loss", "accuracy") else f"run/{name}"
+                self.writer.add_scalar(tag, value, row["epoch"])
         self.writer.flush()
 
     def on_fit_end(self, trainer: Trainer) -> None:
         "Close the file."
+        if self.writer is None and trainer.history:
+            self.on_epoch_end(trainer)  # resumed after its last epoch: a kill may have come before the row
         if self.writer is not None:
             self.writer.close()
             self.writer = None

@@ -99,7 +99,12 @@ class RandomRotation(Move):
         interpolation: str = "nearest",  # or "bilinear"
         fill: Fill = 0,  # what lies outside of the image
     ):
-        low, high = (-degrees, degrees) if isinstance(degrees, int | float) else degrees
+        if isinstance(degrees, int | float):
+            check_number("rotation", degrees, -360, 360)
+        both = (-degrees, degrees) if isinstance(degrees, int | float) else degrees
+        if not isinstance(both, tuple | list) or len(both) != 2:
+            raise ValueError(f"degrees must be a number, or (low, high), got {degrees!r}")
+        low, high = both
         check_number("rotation", low, -360, 360)
         check_number("rotation", high, -360, 360)
         if low > high:
@@ -248,11 +253,15 @@ class Compose(Transform):
         device: torch.device | str = "cpu",  # where the parameters go
     ) -> Params:
         "The dice of all members in turn, named by place: '0.top', '0.left', '1.flip', ..."
-        params = {}
+        params: Params = {}
         for k, t in enumerate(self.transforms):
             params |= {f"{k}.{name}": value for name, value in t.draw(n, image_size, generator, device).items()}
             image_size = _size_after(t, image_size)
         return params
+
+    def in_epoch(self, seed: int, epoch: int) -> "Compose":
+        "With all members as they are in that epoch."
+        return Compose([t.in_epoch(seed, epoch) if hasattr(t, "in_epoch") else t for t in self.transforms])
 
     def apply(self, x: Tensor, **params: Tensor) -> Tensor:
         "The changed copy of x (N, C, H, W)."

@@ -92,7 +92,10 @@ def test_atomic_write_into_a_missing_folder_names_it(tmp_path):
 
 
 def test_run_dir_exists_and_bad_names(tmp_path):
-    core.create_run_dir(tmp_path, "one")
+    folder = core.create_run_dir(tmp_path, "one")
+    (folder / ".lock").touch()
+    assert core.create_run_dir(tmp_path, "one") == folder  # left by a run that was killed before it began
+    (folder / "config.json").touch()
     with pytest.raises(FileExistsError, match="one.*another name"):
         core.create_run_dir(tmp_path, "one")
     for name in ("../out", "a/b", ".hidden"):

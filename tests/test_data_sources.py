@@ -213,14 +213,38 @@ def test_damaged_cache_is_built_anew(tmp_path, name, damage):
     assert isinstance(cached_arrays("key", lambda: pytest.fail("not repaired"))[0], np.memmap)
 
 
-def test_files_of_killed_processes_are_swept(tmp_path):
+def test_files_of_killed_processes_are_swept_unless_somebody_writes(tmp_path):
+    import fcntl
+
     folder = tmp_path / "cache" / "arrays" / "key"
     folder.mkdir(parents=True)
-    for name, age in [(".x.npy.old.tmp", 4000), (".x.npy.new.tmp", 10)]:
-        (folder / name).write_bytes(b"half")
-        os.utime(folder / name, (time.time() - age,) * 2)
+    (folder / ".x.npy.abcd1234.tmp").write_bytes(b"half")
+    other = os.open(folder, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_SH)  # as a process does that is writing
     cached_arrays("key", arrays)
-    assert names(folder) == [".x.npy.new.tmp", "x.npy", "y.npy"]
+    assert names(folder) == [".x.npy.abcd1234.tmp", "x.npy", "y.npy"]
+    os.close(other)
+    (folder / "x.npy").unlink()
+    cached_arrays("key", arrays)
+    assert names(folder) == ["x.npy", "y.npy"]
+
+
+@pytest.mark.parametrize("state", ["dead", "alive", "silent", "elsewhere"])
+def test_a_part_is_taken_over_from_the_dead_only(tmp_path, state):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    node, pid = sources.platform.node(), dead.pid if state == "dead" else os.getppid()
+    part = tmp_path / f"file.bin.{'elsewhere' if state == 'elsewhere' else node}-{pid}-1.part"
+    part.write_bytes(BODY[:70_000])
+    litter = tmp_path / f".file.bin.{node}-{dead.pid}-1.dir"
+    litter.mkdir()
+    (litter / "tmpabc").write_bytes(b"half")
+    if state == "silent":
+        os.utime(part, (time.time() - 4000,) * 2)
+    with loopback() as server:
+        assert download(server.remote(), tmp_path, progress=False).read_bytes() == BODY
+        assert server.asked == [("/file.bin", 70_000 if state in ("dead", "silent") else 0)]
+    assert part.exists() == (state in ("alive", "elsewhere")) and not litter.exists()
 
 
 def test_unwritable_cache_warns_and_goes_on(tmp_path, monkeypatch):

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from cam_course.build import build_model, build_optimizer, build_scheduler
 from cam_course.data import shapes
-from cam_course.main import build_model, build_optimizer, build_scheduler, cli, recipe, resume_run, run
+from cam_course.main import cli, recipe, resume_run, run
 
 TINY = [
     "--width",

@@ -1,15 +1,21 @@
 "What people install: the wheel, used outside the checkout."
 
+import hashlib
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+WHEEL_LIMIT = 8_000_000  # bytes
+long = pytest.mark.skipif(not os.environ.get("CAM_COURSE_LONG"), reason="takes minutes: make test-long")
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +49,31 @@ def test_wheel_has_what_the_pages_and_types_need(wheel):
     js = {str(p.relative_to(ROOT)) for p in (ROOT / "cam_course" / "js").rglob("*") if p.is_file()}
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "cam_course").rglob("*.py")}
     assert js and js | modules <= names
+    weights = {str(p.relative_to(ROOT)) for p in (ROOT / "cam_course" / "weights").glob("*.safetensors")}
+    assert weights and weights <= names
     assert not [n for n in names if n.startswith(("tests", "nbs", "book"))]
-    assert wheel.stat().st_size < 8e6
+    assert wheel.stat().st_size <= WHEEL_LIMIT
+
+
+def test_sdist_makes_the_same_wheel(wheel, tmp_path):
+    "What the source archive builds is file for file what the checkout builds."
+    build = [sys.executable, "-m", "build", "-q", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, cwd=tmp_path, capture_output=True)
+    sdist = next(tmp_path.glob("*.tar.gz"))
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    source = next((tmp_path / "source").iterdir())
+    assert {"LICENSE", "settings.ini", "README.md"} <= {p.name for p in source.iterdir()}
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)]
+    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+    assert files_of(next(tmp_path.glob("*.whl"))) == files_of(wheel)
+
+
+def files_of(wheel: Path) -> dict[str, str]:
+    "Hash of each file of the package, and of its licence."
+    with zipfile.ZipFile(wheel) as archive:
+        inside = [n for n in archive.namelist() if n.startswith("cam_course/") or "licenses" in n]
+        return {n: hashlib.sha256(archive.read(n)).hexdigest() for n in inside}
 
 
 def test_it_is_the_wheel_that_runs(installed, tmp_path):
@@ -118,3 +147,73 @@ assert np.abs(np.asarray(ours).reshape(3, 64, 64) - np.asarray(maps)).max() < 1e
 if len(errors): errors.plot_cams(net, 2, layer).savefig("cams.png")
 """
     assert python(installed, code, tmp_path).splitlines()[-1].startswith("layer2")
+
+
+NOBODY = 65534
+
+
+def ordinary_user() -> list[str]:
+    "What to put before a command so that it runs as somebody who may not write anywhere: root would notice nothing."
+    if os.getuid() != 0:
+        return []
+    if not (setpriv := shutil.which("setpriv")):
+        pytest.skip("root needs setpriv (util-linux) to become an ordinary user")
+    return [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+
+
+def python_for(user: list[str]) -> str:
+    "A Python that this user may run: root's own may lie in root's home."
+    ask = ["-c", "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"]
+    for python in (os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"):
+        if os.path.exists(python) and subprocess.run([*user, python, *ask], cwd="/", capture_output=True).returncode == 0:
+            return python
+    return pytest.skip("no Python 3.11 or later that an ordinary user may run")
+
+
+@pytest.fixture
+def home(tmp_path) -> Iterator[Path]:
+    "A home that nobody may write to."
+    folder = tmp_path / "home"
+    folder.mkdir()
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o755)
+
+
+@long
+def test_alone_as_an_ordinary_user_with_a_read_only_home(wheel, tmp_path_factory, home):
+    """Installed alone in an empty environment (downloads of gigabytes), without the checkout, by nobody in particular:
+    a training, its report and the trained net work, and the home stays empty. CAM_COURSE_ALONE names an environment
+    that has the wheel's dependencies already.
+    """
+    place = home.parent
+    target = Path(os.environ.get("CAM_COURSE_ALONE") or place / "venv")
+    user = ordinary_user()
+    if not target.exists():
+        subprocess.run([python_for(user), "-m", "venv", str(target)], check=True)
+    pip = [str(target / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, str(wheel)], check=True, cwd=place)
+    subprocess.run([*pip, "--no-deps", "--force-reinstall", str(wheel)], check=True, cwd=place)
+    work = place / "work"
+    work.mkdir()
+    if user:
+        os.chown(work, NOBODY, NOBODY)
+        for folder in (place, *place.parents):
+            if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001:
+                folder.chmod(folder.stat().st_mode | 0o011)
+    env = {"PATH": f"{target / 'bin'}:/usr/bin:/bin", "HOME": str(home), "OMP_NUM_THREADS": "2", "LANG": "C.UTF-8"}
+
+    def run(*command: str) -> str:
+        done = subprocess.run([*user, *command], cwd=work, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    with pytest.raises(AssertionError, match=r"denied|Permission"):
+        run("touch", str(home / "file"))
+    where = run("python", "-c", "import cam_course, os; print(cam_course.__file__, os.getuid())")
+    assert where.startswith(str(target)) and not where.endswith(" 0\n")
+    run("cam-course", "train", "--dataset", "shapes", "--epochs", "1", "--width", "8", "--name", "run")
+    run("cam-course", "report", "runs/run")
+    assert {"config.json", "history.csv", "report.html"} <= {p.name for p in (work / "runs" / "run").iterdir()}
+    run("python", "-c", "from cam_course.models.resnet import ResNet18; ResNet18(weights='cifar10_jpeg')")
+    assert not list(home.iterdir())

@@ -77,12 +77,25 @@ class FreshRun(Directive):
         return [nodes.raw("", raw, format="html")]
 
 
+def opening_page(app, pagename, templatename, context, doctree) -> None:
+    "The root page: a wide sheet without the list of its few headings."
+    if pagename != app.config.root_doc: return
+    context["meta"] = {**(context.get("meta") or {}), "html_theme.sidebar_secondary.remove": "true"}
+    context["body"] = context["body"].replace("<section", '<section class="opening"', 1)
+
+
 def mend_html(app, pagename, templatename, context, doctree) -> None:
     """What the writers get wrong for screen readers: a fold's label hides its text, references have a role that is no
     more, and the parameters of a long signature are a definition list without terms."""
     if not (body := context.get("body")): return
     body = re.sub(r' aria-label="Toggle hidden content"| role="doc-biblioentry"|(?<=<div) role="list"', "", body)
+    body = re.sub(r'<div class="quiz.*?<details', lambda m: _unlinked(m[0]), body, flags=re.S)
     context["body"] = re.sub(r'<dt class="sig.*?</dt>', lambda m: _parameters(m[0]), body, flags=re.S)
+
+
+def _unlinked(question: str) -> str:
+    "The options of a question become buttons, and a button holds no link (to the glossary, say)."
+    return re.sub(r"<ul.*?</ul>", lambda m: re.sub(r"</?a\b[^>]*>", "", m[0]), question, flags=re.S)
 
 
 def _parameters(signature: str) -> str:
@@ -90,6 +103,45 @@ def _parameters(signature: str) -> str:
     return re.sub("</d[ld]>", "</span>", signature)
 
 
+ICONS = """// The icons that this site shows, cut out of Font Awesome Free (icons: CC BY 4.0, https://fontawesome.com/license/free).
+(() => {
+  const icons = %s;
+  const style = document.createElement("style");
+  style.textContent = ".svg-inline--fa{height:1em;overflow:visible;vertical-align:-.125em;box-sizing:content-box}"
+    + ".fa-lg{font-size:1.25em}";
+  document.head.append(style);
+  for (const i of document.querySelectorAll("i[class*='fa-'], span[class*='fa-']")) {
+    const found = [...i.classList].map((c) => icons[c]).find(Boolean);
+    if (!found) continue;
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    for (const a of i.attributes) if (a.name !== "title") svg.setAttribute(a.name, a.value);
+    svg.setAttribute("class", i.className + " svg-inline--fa");
+    svg.setAttribute("aria-hidden", "true");
+    svg.setAttribute("viewBox", `0 0 ${found[0]} ${found[1]}`);
+    svg.innerHTML = `<path fill="currentColor" d="${found[2]}"></path>`;
+    i.replaceWith(svg);
+  }
+})();
+"""
+
+
+def few_icons(app, exception) -> None:
+    "Half of what a page weighed was a script with two thousand icons: those that no page names are left out of it."
+    script = Path(app.outdir)/"_static"/"scripts"/"fontawesome.js"
+    if exception or app.builder.format != "html" or not script.exists(): return
+    whole = next(Path(p)/"static"/"scripts"/"fontawesome.js" for p in app.builder.theme.get_theme_dirs()
+                 if (Path(p)/"static"/"scripts"/"fontawesome.js").exists()).read_text(encoding="utf-8")
+    known = re.compile(r'[{,]"?([\w-]+)"?:\[(\d+),(\d+),\[([^\]]*)\],"\w+",(?:"([^"]+)"|\["([^"]*)","([^"]*)"\])\]')
+    paths = {}
+    for m in known.finditer(whole):
+        for name in (m[1], *re.findall(r'"([\w-]+)"', m[4])): paths[f"fa-{name}"] = [int(m[2]), int(m[3]), m[5] or m[6] + m[7]]
+    pages = [p.read_text(encoding="utf-8") for p in Path(app.outdir).rglob("*.html")]
+    named = {c for page in pages for tag in re.findall(r'<(?:i|span) class="([^"]*fa-[^"]*)"', page) for c in tag.split()}
+    script.write_text(ICONS % json.dumps({n: paths[n] for n in sorted(named & paths.keys())}), encoding="utf-8")
+
+
 def setup(app) -> None:
     app.connect("html-page-context", mend_html)
+    app.connect("build-finished", few_icons)
+    app.connect("html-page-context", opening_page)
     app.add_directive("fresh-run", FreshRun)

@@ -14,10 +14,14 @@ import nbformat
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import book_api
 import book_bibliography
+import book_downloads
+import book_faults
 import book_marks
 import book_outputs
 import book_pages
+import book_quiz
 import book_speed
+import book_time
 import stamps
 
 _directive = re.compile(r"^\s*#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$")
@@ -81,12 +85,12 @@ def autodoc_cell(name: str, module: str, cell_id: str):
 def read(text: str, package: str = ""):
     "Reader for myst-nb: the text of an .ipynb file -> a notebook."
     nb = nbformat.reads(text, as_version=4)
-    stamp = book_pages.stamp_html(nb)
+    stamp, time = book_pages.stamp_html(nb), book_time.line(nb)
     module, exercises, cells = package, book_marks.Exercises(), []
     if name := stamps.default_exp(nb): module = f"{package}.{name}"
     for cell in nb.cells:
         if cell.cell_type == "markdown":
-            cell.source = book_marks.translate(cell.source, exercises)
+            cell.source = book_marks.translate(book_quiz.translate(cell.source), exercises)
         elif cell.cell_type == "code":
             if m := _show_doc.match(split_directives(cell.source)[1].strip()):
                 cell = autodoc_cell(m[1], module, cell.id)
@@ -94,6 +98,7 @@ def read(text: str, package: str = ""):
                 directives_to_tags(cell)
         cells.append(cell)
     nb.cells = cells
+    book_time.under_goals(nb, time)
     book_outputs.prepare(nb)
     book_pages.under_title(nb, stamp)
     nb.metadata.pop(stamps.KEY, None)
@@ -115,7 +120,8 @@ def load_settings(app, config) -> None:
     config.author, config.copyright = settings["author"], settings["copyright"]
     config.release = config.version = settings["version"]
     config.html_theme_options = {
-        **config.html_theme_options, "logo": {"text": settings["title"]}, "path_to_docs": "",
+        **config.html_theme_options, "path_to_docs": "",
+        "logo": {**config.html_theme_options.get("logo", {}), "text": settings["title"]},
         "repository_url": settings["git_url"], "repository_branch": settings["branch"]}
 
 
@@ -126,8 +132,13 @@ def setup(app):
     app.connect("config-inited", load_settings, priority=100)
     app.connect("source-read", book_api.expand)
     app.connect("autodoc-process-docstring", book_api.process_docstring)
+    app.connect("autodoc-process-signature", book_api.short_types)
     app.add_transform(book_api.LinkSymbols)
+    app.add_transform(book_api.LinkHomes)
+    book_downloads.setup(app)
+    book_faults.setup(app)
     book_pages.setup(app)
+    book_quiz.setup(app)
     book_speed.setup(app)
     book_bibliography.setup(app)
     book_outputs.install()

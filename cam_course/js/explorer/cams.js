@@ -19,7 +19,7 @@ function render(context) {
   const some = (trait, label, values) =>
     (values.join("").length < 44 ? choice : select)(fig, trait, label, values.map((text, i) => [i, text]));
   if (titles.length > 1) fig.row(some("image", "image", titles));
-  fig.row(some("layer", "layer", layers));
+  if (layers.length > 1) fig.row(some("layer", "layer", layers));
   fig.row(select(fig, "target", "class", names.map((name, i) => [i, name])), toggle(fig, "shared", "one scale for all classes"));
   fig.row(slider(fig, "opacity", "opacity", { min: 0, max: 1, step: 0.05, format: (v) => v.toFixed(2) }));
   fig.add(canvas);

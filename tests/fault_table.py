@@ -1,0 +1,157 @@
+"""The fault table of the book: which faults are tried, by which tests, and what came of it.
+
+    python tests/fault_table.py [PART ...]     # runs the tests of all parts (or of these) and writes tests/results/faults.json
+
+The tests are run with CAM_COURSE_LONG=1. A fault counts as often as it was tried: once for each passed test, or as the test says
+(`record_property("tried", n)`). test_fault_table.py holds the file against this list and against the code.
+"""
+import ast
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE/"results"/"faults.json"
+
+
+@dataclass(frozen=True)
+class Fault:
+    part: str
+    name: str  # what goes wrong
+    outcome: str  # what then happens; "nothing lost" is what the tests check besides
+    tests: tuple[str, ...]  # beginnings of test names, "file::function[parameters"
+
+
+CODE = {  # what each part is about: modules, or functions of a module that does much else
+    "Runs": ["core", "checkpoint", "loop", "trainer", "report", "main:run,_make_folder,_find_folder,_train,_how_to_go_on,resume_run,"
+             "_is_finished,_load_finished,write_figures,cli,_sigterm_interrupts"],
+    "Data": ["core:atomic_write", "sources", "unpack", "cifar10"],
+    "Other people's files": ["unpack", "checkpoint", "report"],
+    "Several processes": ["trainer", "main:_together,_train,_how_to_go_on,cli"],
+}
+F, FF, FP, C, U, S, M = (f"test_{n}.py::test_" for n in (
+    "faults", "faults_files", "faults_processes", "data_cifar10", "data_unpack", "data_sources", "main"))
+GOES_ON = "goes on, and ends bit for bit as if undisturbed"
+FAULTS = (
+    Fault("Runs", "Killed at each point where a training writes, renames or removes a file", GOES_ON,
+          (f"{F}killed_where_it_writes[train]",)),
+    Fault("Runs", "Killed at each such point of report and hand-in", "made again, the same", (f"{F}killed_where_it_writes[report]",)),
+    Fault("Runs", "Killed at random moments of training, caching and report", GOES_ON, (f"{F}killed_at_random_moments",)),
+    Fault("Runs", "Killed with other recipes (averaged weights, plateau and cosine schedules, bf16, whitened net)", GOES_ON,
+          (f"{F}every_recipe_goes_on",)),
+    Fault("Runs", "Stopped with a loss scaler at work", GOES_ON, (f"{F}what_a_loss_scaler",)),
+    Fault("Runs", "SIGTERM or Ctrl-C: during a step, an evaluation, at points where files are written",
+          "saves, names the command that goes on, ends with status 143 or 130; " + GOES_ON, (f"{F}asked_to_stop", f"{M}sigterm_saves")),
+    Fault("Runs", "Disk full from any such point on (simulated)", "one line, status 1, no half-written file; " + GOES_ON,
+          (f"{F}disk_full_where_it_writes",)),
+    Fault("Runs", "Disk full (a real one of 600 kB)", "one line, status 1, the checkpoints before are whole", (f"{M}a_full_disk",)),
+    Fault("Runs", "Newest checkpoint torn, edited or replaced", "reported, the one before is used; " + GOES_ON,
+          (f"{F}newest_checkpoint_damaged",)),
+    Fault("Runs", "All checkpoints damaged, or of another training", "refused; nothing is changed",
+          (f"{F}all_checkpoints_damaged", f"{F}a_checkpoint_of_another")),
+    Fault("Runs", "Weights of a finished run torn, edited or replaced", "reported, taken from the last checkpoint",
+          (f"{F}weights_of_a_finished_run",)),
+    Fault("Runs", "Folder taken by another process", "refused, naming the process; a killed process leaves no lock",
+          (f"{F}a_folder_that_another", f"{F}the_same_name_twice")),
+    Fault("Runs", "Folder not writable", "refused before the first step; goes on later", (f"{F}a_folder_that_can_not",)),
+    Fault("Data", "Killed at each point where a cache is written", "made again, the same pixels",
+          (f"{F}killed_where_it_writes[cache]",)),
+    Fault("Data", "Transfer cut, stalled, or started over", "continued where it stopped; the hash decides",
+          (f"{S}cut_transfer", f"{S}server_without_ranges", f"{S}stalled_server", f"{S}next_call_goes_on", f"{S}part_that_does_not_fit",
+           f"{S}a_part_is_taken_over")),
+    Fault("Data", "Other bytes than wanted from a server", "refused, nothing kept; the next source is asked",
+          (f"{S}wrong_hash", f"{S}endless_answer", f"{S}page_in_place", f"{C}mirror_where_the_hub_fails")),
+    Fault("Data", "Archive or batch with another hash", "not opened", (f"{U}other_archive_is_not_opened", f"{C}evil_batches")),
+    Fault("Data", "Archive member that points out of it, a link, a device", "refused; nothing is unpacked", (f"{U}suspicious_member",)),
+    Fault("Data", "Members too large or too many, a picture bomb", "refused unread", (f"{U}oversize_members", f"{C}picture_bomb")),
+    Fault("Data", "Torn parquet, archive or table of another kind", "named, with the remedy",
+          (f"{C}truncated_parquet", f"{C}tables_of_another_kind", f"{U}missing_member_and_torn")),
+    Fault("Data", "Corrupt image", "its row is named", (f"{C}corrupt_image",)),
+    Fault("Data", "Several processes build a cache at once, one is killed", "all get the same pixels",
+          (f"{S}two_processes_build", f"{S}many_at_once")),
+    Fault("Data", "Damaged cache", "built anew", (f"{S}damaged_cache",)),
+    Fault("Data", "Disk full or read-only while downloading or caching", "said; training goes on without a cache where it can",
+          (f"{S}disk_full_while", f"{S}too_small_a_disk", f"{S}unwritable_cache")),
+    Fault("Other people's files", "Malicious pickle as batch, checkpoint or weights", "refused, not run",
+          (f"{U}malicious_pickle", f"{U}nested_and_indirect", f"{FF}evil_weights", "test_checkpoint.py::test_a_pickle_is_refused")),
+    Fault("Other people's files", "Markup and formulas in class names, file names, settings", "shown as they are, run nowhere",
+          (f"{FF}names_are_shown", f"{FF}strings_of_a_config")),
+    Fault("Other people's files", "Damaged or hostile config, history, log", "one line naming the folder", (f"{FF}a_damaged_run",)),
+    Fault("Several processes", "One of two processes killed or asked to stop", "all end, with the command that goes on; " + GOES_ON,
+          (f"{FP}one_of_two_is_killed",)),
+)
+
+
+def code_hash(names: list[str]) -> str:
+    "Of the code of modules (or of some functions), without comments and docstrings."
+    digest = hashlib.sha256()
+    for name in names:
+        module, _, functions = name.partition(":")
+        tree = ast.parse((HERE.parent/"cam_course"/f"{module}.py").read_text(encoding="utf-8"))
+        body = [n for n in tree.body if not functions or getattr(n, "name", None) in functions.split(",")]
+        assert not functions or len(body) == len(functions.split(",")), f"{module} lacks some of {functions}"
+        for node in body:
+            for inner in ast.walk(node):
+                if isinstance(getattr(inner, "body", None), list) and inner.body and isinstance(inner.body[0], ast.Expr) \
+                        and isinstance(getattr(inner.body[0], "value", None), ast.Constant):
+                    inner.body = inner.body[1:]
+            digest.update(ast.dump(node).encode())
+    return digest.hexdigest()[:16]
+
+
+def run_tests(faults: list[Fault]) -> list[tuple[str, int, bool]]:
+    "(test, times tried, passed) of every test that belongs to one of `faults`; skipped tests are left out."
+    ids = []
+    for test in sorted({t for f in faults for t in f.tests}):
+        file, _, name = test.partition("::")
+        functions = (n.name for n in ast.walk(ast.parse((HERE/file).read_text(encoding="utf-8"))) if isinstance(n, ast.FunctionDef))
+        ids += [f"{HERE/file}::{n if '[' not in name else name}" for n in functions if n.startswith(name.split("[")[0])]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)/"junit.xml"
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "CAM_COURSE_LONG": "1"}
+        subprocess.run([sys.executable, "-m", "pytest", "-q", *ids, f"--junitxml={out}"], env=env, cwd=HERE.parent)
+        done = []
+        for case in ET.parse(out).iter("testcase"):
+            if case.find("skipped") is not None:
+                continue
+            tried = [p.get("value") for p in case.iter("property") if p.get("name") == "tried"]
+            name = f"{case.get('classname').split('.')[-1]}.py::{case.get('name')}"
+            done.append((name, int(tried[0]) if tried else 1, case.find("failure") is None and case.find("error") is None))
+    return done
+
+
+def main(parts: list[str]) -> int:
+    sys.path.insert(0, str(HERE.parent))
+    from cam_course.core import environment
+
+    unknown = [p for p in parts if p not in CODE]
+    if unknown:
+        raise SystemExit(f"no part {unknown[0]!r}: choose from {', '.join(map(repr, CODE))}")
+    found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"parts": {}}
+    for part in parts or CODE:
+        code = code_hash(CODE[part])
+        faults = [f for f in FAULTS if f.part == part]
+        done = run_tests(faults)
+        rows = []
+        for f in faults:
+            mine = [d for d in done if d[0].startswith(f.tests)]
+            rows.append({**asdict(f), "tried": sum(n for _, n, _ in mine), "right": sum(n for _, n, ok in mine if ok)})
+        env = environment()
+        found["parts"][part] = {"code": code, "rows": rows,
+                                "stamp": {k: env[k] for k in ("date", "device", "system", "python", "torch", "commit") if k in env}}
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    wrong = [r for p in found["parts"].values() for r in p["rows"] if not r["tried"] or r["right"] < r["tried"]]
+    for row in wrong:
+        print(f"{row['part']}: {row['name']}: {row['right']} of {row['tried']}")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,77 @@
+"""What a page costs its reader: at most 1 MB over the line, ready in a second, and nothing that jumps.
+
+Weights are gzipped, as every web host sends them, and leave out the pictures of the page itself.
+"""
+import functools
+import gzip
+import http.server
+import threading
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+
+import build
+
+SITE = build.SITE
+PAGES = [f"{p}.html" for p in build.toc_pages()]
+WEIGHT, READY, JUMP = 1_000_000, 1.0, 0.1
+WATCH = """() => {
+  window.jumps = [];
+  new PerformanceObserver((list) => { for (const e of list.getEntries()) if (!e.hadRecentInput) window.jumps.push([e.value,
+    e.sources.map((s) => s.node?.outerHTML?.slice(0, 80) || s.node?.textContent?.slice(0, 40)).join(" | ")]); })
+    .observe({ type: "layout-shift", buffered: true });
+}"""
+READ = """async () => {
+  for (let y = 0; y < document.documentElement.scrollHeight; y += 600) { scrollTo(0, y); await new Promise((r) => setTimeout(r, 25)); }
+  if (window.MathJax?.startup) await MathJax.startup.promise;
+  await new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)));
+}"""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None: pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+def wire(path: str) -> int:
+    "Bytes that a file of the site costs on the line."
+    data = (SITE/path).read_bytes()
+    return min(len(data), len(gzip.compress(data, 6)))
+
+
+wire = functools.cache(wire)
+
+
+@pytest.mark.parametrize("width", [1300, 390])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_light_quick_and_calm(browser, address, page, width):
+    ready = []
+    for attempt in range(3):                                     # the best of three: the machine has other work too
+        context = browser.new_context(viewport={"width": width, "height": 800}, reduced_motion="reduce")
+        context.set_default_timeout(90_000)
+        tab, asked = context.new_page(), []
+        tab.on("request", lambda r, asked=asked: asked.append(r.url))
+        tab.add_init_script(f"({WATCH})()")
+        tab.goto(address + page, wait_until="load")
+        ready.append(tab.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")/1000)
+        if attempt == 0:
+            first = {urlparse(u).path.lstrip("/") for u in asked if u.startswith(address)}
+            assert all(u.startswith((address, "data:", "blob:")) for u in asked), asked
+            weights = {p: wire(p) for p in first if not p.startswith("_images/") and (SITE/p).is_file()}
+            tab.evaluate(READ)
+            jumps = tab.evaluate("window.jumps")
+        context.close()
+        if ready[-1] <= READY: break
+    total, jump = sum(weights.values()), sum(v for v, _ in jumps)
+    print(f"{page} at {width} px: {total/1e3:.0f} kB, ready after {min(ready)*1e3:.0f} ms, moved by {jump:.3f}")
+    assert total <= WEIGHT, f"{total} bytes; the heaviest: {sorted(weights.items(), key=lambda kv: -kv[1])[:4]}"
+    assert min(ready) <= READY, f"ready after {ready} s"
+    assert jump <= JUMP, f"moved by {jump:.3f}: {sorted(jumps, reverse=True)[:4]}"
