@@ -26,7 +26,7 @@ def noisy_wave(
     wave = 2 + np.sin(2*np.pi*np.arange(n)/period)
     return wave, wave + np.random.default_rng(seed).normal(0, noise, n)
 
-# %% ../nbs/02_averages.ipynb #57cb1bc7
+# %% ../nbs/02_averages.ipynb #57cb1bc6
 def _signal(xs: ArrayLike) -> np.ndarray:
     "`xs` as float64 with time first, or ValueError."
     x = np.asarray(xs, dtype=np.float64)
@@ -47,7 +47,7 @@ def _window(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     out[n-1:] = np.lib.stride_tricks.sliding_window_view(x, n, axis=0) @ weights
     return out
 
-
+# %% ../nbs/02_averages.ipynb #57cb1bc7
 def sma(
     xs: ArrayLike,    # signal, oldest first, shape (t,) or (t, ...)
     n: int,           # window, 1 to t

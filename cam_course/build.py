@@ -115,6 +115,13 @@ def images_of(config: TrainConfig) -> tuple[ImageData, ImageData]:
     limits = {"n_train": config.n_train, "n_test": config.n_test}
     return load_data(config.dataset, config.data_dir, source=config.source, **limits)
 
+
+def _whiten(model: nn.Module, train: ImageData) -> None:
+    "Compute what the model takes from the images before it is trained, if anything."
+    for part in model.modules():
+        if hasattr(part, "whiten"):
+            part.whiten(Normalize.of(train)(train.x[:5000]))
+
 # %% ../nbs/39_build.ipynb #8a7e3b66
 def build_trainer(config: TrainConfig, train: ImageData, test: ImageData, run_dir: Path | None = None) -> Trainer:
     "Model, optimizer, schedule and loop of `config`, seeded, ready for `fit()`."
@@ -162,10 +169,3 @@ def find_lr(
     loss = partial(F.cross_entropy, label_smoothing=config.label_smoothing)
     finder = LRFinder(model, build_optimizer(config, model), loss)
     return finder.range_test(batches, start_lr, end_lr, num_iter, step_mode, **options)
-
-
-def _whiten(model: nn.Module, train: ImageData) -> None:
-    "Compute what the model takes from the images before it is trained, if anything."
-    for part in model.modules():
-        if hasattr(part, "whiten"):
-            part.whiten(Normalize.of(train)(train.x[:5000]))

@@ -94,7 +94,7 @@ def check_config(config: TrainConfig) -> TrainConfig:
     resolve_precision(config.precision, get_device(config.device))
     return config
 
-# %% ../nbs/38_config.ipynb #1ad3295e
+# %% ../nbs/38_config.ipynb #1ad3295d
 RECIPES: dict[str, TrainConfig] = {
     "assignment": TrainConfig(),
     "eva_s8": TrainConfig(
@@ -134,7 +134,7 @@ RECIPES: dict[str, TrainConfig] = {
     ),
 }
 
-
+# %% ../nbs/38_config.ipynb #1ad3295e
 def recipe(name: str, /, **changes: Any) -> TrainConfig:
     "The recipe `name` with some values changed; raises `ValueError` for a name or a value that can't be."
     check_choice("recipe", name, list(RECIPES))

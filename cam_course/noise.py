@@ -159,7 +159,6 @@ class NoiseEscape(Interactive):
     def escaped(self) -> int:
         "How many of the noisy walkers reach lower ground by the last step."
         return _count_escaped(self)
-
     def alt(self) -> str: return _describe_escape(self)
     def still(self) -> "Figure": return _draw_escape(self)
 

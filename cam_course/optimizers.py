@@ -43,7 +43,7 @@ def _check_group(group: Group) -> None:
             if not (isinstance(v, (int, float)) and 0 <= v < high):
                 raise ValueError(f"{name} must be a number >= 0{' and < 1' if high == 1 else ''}, got {v!r}")
 
-# %% ../nbs/05_optimizers.ipynb #2efa0f90
+# %% ../nbs/05_optimizers.ipynb #2efa0f8f
 class CheckedGroups(torch.optim.Optimizer):
     "An optimizer that refuses hyper-parameters out of range, in its own arguments and in a group's."
 
@@ -55,7 +55,7 @@ class CheckedGroups(torch.optim.Optimizer):
         _check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
 
-
+# %% ../nbs/05_optimizers.ipynb #2efa0f90
 def evaluate_closure(closure: Callable[[], Tensor] | None) -> Tensor | None:
     "The loss that `closure` computes, with gradients, inside a step that runs without; None without a closure."
     if closure is None:

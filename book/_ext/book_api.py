@@ -166,12 +166,14 @@ def constants(c: Chapter, package: str) -> str:
     module, out = importlib.import_module(f"{package}.{c.module}"), []
     for h in c.homes:
         value = getattr(module, h.name)
-        if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__: continue
+        shown = inspect.isclass(value) or inspect.isfunction(value) or hasattr(value, "__wrapped__")   # the last: cached ones
+        if shown and value.__module__ == module.__name__: continue
         text = f"{{{', '.join(map(repr, value))}}}" if isinstance(value, dict) else repr(value)
         text = " ".join(text.replace(str(Path(str(module.__file__)).parent), package).split())
         text = text if len(text) < 200 and " at 0x" not in text else type(value).__name__
         section = h.section.replace("<", "\\<")
-        out.append(f".. py:data:: {h.full}\n   :value: {text}\n\n   :Built in: :ref:`{section} <{h.anchor}>`\n")
+        out.append(f".. py:data:: {h.name}\n   :module: {module.__name__}\n   :value: {text}\n\n"
+                   f"   :Built in: :ref:`{section} <{h.anchor}>`\n")
     return "\n".join(out)
 
 
