@@ -6,7 +6,6 @@ import pytest
 from book_faults import table_html
 from fault_table import CODE, FAULTS, HERE, RESULTS, code_hash
 
-
 made = pytest.mark.skipif(not RESULTS.exists(), reason="no table yet: run python tests/fault_table.py")
 
 
