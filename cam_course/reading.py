@@ -149,57 +149,57 @@ class Reading(ast.NodeVisitor):
             self.cell = cell.number
             self.visit(cell.tree)
 
-    def value(self, node: ast.AST) -> Any:
+    def _value(self, node: ast.AST) -> Any:
         match node:
             case ast.Constant(): return node.value
-            case ast.Name(): return self.mention(self.names.get(node.id, Name(node.id)))
-            case ast.Attribute(): return self.member(self.value(node.value), node.attr)
-            case ast.Tuple() | ast.List() | ast.Set(): return tuple(self.value(e) for e in node.elts)
-            case ast.Dict(): return self.table(node)
-            case ast.Call(): return self.call(node)
-            case ast.Subscript(): return self.item(self.value(node.value), self.value(node.slice))
-            case ast.BinOp(): return self.arithmetic(node.op, self.value(node.left), self.value(node.right))
+            case ast.Name(): return self._mention(self.names.get(node.id, Name(node.id)))
+            case ast.Attribute(): return self._member(self._value(node.value), node.attr)
+            case ast.Tuple() | ast.List() | ast.Set(): return tuple(self._value(e) for e in node.elts)
+            case ast.Dict(): return self._table(node)
+            case ast.Call(): return self._call(node)
+            case ast.Subscript(): return self._item(self._value(node.value), self._value(node.slice))
+            case ast.BinOp(): return self._arithmetic(node.op, self._value(node.left), self._value(node.right))
         if isinstance(node, ast.Lambda): return UNKNOWN
-        for child in ast.iter_child_nodes(node): self.value(child)
+        for child in ast.iter_child_nodes(node): self._value(child)
         return UNKNOWN
 
-    def table(self, node: ast.Dict) -> dict[Any, Any]:
+    def _table(self, node: ast.Dict) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
         for k, v in zip(node.keys, node.values, strict=True):
-            value = self.value(v)
+            value = self._value(v)
             if isinstance(k, ast.Constant): found[k.value] = value
             elif k is None: found |= value if isinstance(value, dict) else {"?": value}  # {**other}
         return found
 
-    def mention(self, value: Any) -> Any:
+    def _mention(self, value: Any) -> Any:
         root = value
         while isinstance(root, Member): root = root.of
         if isinstance(root, Called): self.uses.append((root, self.cell))
         return value
 
-    def member(self, of: Any, name: str) -> Any:
+    def _member(self, of: Any, name: str) -> Any:
         return Name(f"{of.dotted}.{name}") if isinstance(of, Name) else Member(of, name)
 
-    def item(self, of: Any, key: Any) -> Any:
+    def _item(self, of: Any, key: Any) -> Any:
         if isinstance(of, dict): return of.get(key, UNKNOWN) if isinstance(key, str | int) else UNKNOWN
         if isinstance(of, tuple): return of[key] if type(key) is int and -len(of) <= key < len(of) else UNKNOWN
         return of  # `model.layer3[-1]` is a part of layer3
 
-    def arithmetic(self, op: ast.operator, a: Any, b: Any) -> Any:
+    def _arithmetic(self, op: ast.operator, a: Any, b: Any) -> Any:
         if isinstance(a, tuple) and isinstance(b, tuple) and isinstance(op, ast.Add): return a + b
         plain = all(type(v) in (int, float) and abs(v) < 1e9 for v in (a, b))
         if not plain or type(op) not in _arithmetic or (b == 0 and isinstance(op, ast.FloorDiv)): return UNKNOWN
         return _arithmetic[type(op)](a, b)
 
-    def call(self, node: ast.Call) -> Any:
-        f = self.value(node.func)
+    def _call(self, node: ast.Call) -> Any:
+        f = self._value(node.func)
         args: list[Any] = []
         options: dict[str, Any] = {}
         for a in node.args:
-            v = self.value(a.value if isinstance(a, ast.Starred) else a)
+            v = self._value(a.value if isinstance(a, ast.Starred) else a)
             args += v if isinstance(a, ast.Starred) and isinstance(v, tuple) else [v]
         for k in node.keywords:
-            v = self.value(k.value)
+            v = self._value(k.value)
             options |= {k.arg: v} if k.arg else v if isinstance(v, dict) else {"?": v}
         on, name = (f.of, f.name) if isinstance(f, Member) else (None, f.dotted if isinstance(f, Name) else "?")
         if name == "dict" and not args: return options
@@ -207,59 +207,67 @@ class Reading(ast.NodeVisitor):
         self.calls.append(Called(name, tuple(args), options, on, self.cell))
         return self.calls[-1]
 
-    def bind(self, target: ast.AST, value: Any) -> None:
+    def _bind(self, target: ast.AST, value: Any) -> None:
         if isinstance(target, ast.Name): self.names[target.id] = value
         elif isinstance(target, ast.Tuple | ast.List):
             n = len(target.elts)
             plain = isinstance(value, tuple) and len(value) == n
-            for i, t in enumerate(target.elts): self.bind(t, value[i] if plain else Member(value, str(i)))
-        elif isinstance(target, ast.Subscript) and isinstance(of := self.value(target.value), dict):
-            key = self.value(target.slice)
+            for i, t in enumerate(target.elts): self._bind(t, value[i] if plain else Member(value, str(i)))
+        elif isinstance(target, ast.Subscript) and isinstance(of := self._value(target.value), dict):
+            key = self._value(target.slice)
             of[key if isinstance(key, str | int) else "?"] = value
 
     def generic_visit(self, node: ast.AST) -> None:
+        "Evaluate the expressions, visit the statements."
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.expr): self.value(child)
+            if isinstance(child, ast.expr): self._value(child)
             else: self.visit(child)
 
     def visit_Import(self, node: ast.Import) -> None:
+        "Note the modules' names."
         for a in node.names:
             name = a.name if a.asname else a.name.split(".")[0]
             self.names[a.asname or name] = Name(name)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        "Note the imported names with their module."
         for a in node.names: self.names[a.asname or a.name] = Name(f"{node.module or ''}.{a.name}")
 
     def visit_Assign(self, node: ast.Assign | ast.AnnAssign) -> None:
+        "Bind the targets; a lambda counts as a definition."
         if node.value is None: return
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         held = node.value.elts if isinstance(node.value, ast.Tuple | ast.List) else [node.value]
         if isinstance(node.value, ast.Dict): held = node.value.values
-        if any(isinstance(v, ast.Lambda) for v in held): self.define(f"{ast.unparse(targets[0])} = lambda")
-        value = self.value(node.value)
-        for t in targets: self.bind(t, value)
+        if any(isinstance(v, ast.Lambda) for v in held): self._define(f"{ast.unparse(targets[0])} = lambda")
+        value = self._value(node.value)
+        for t in targets: self._bind(t, value)
 
     visit_AnnAssign = visit_Assign
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        target = self.value(node.target)
-        self.bind(node.target, self.arithmetic(node.op, target, self.value(node.value)))
+        "Bind what the operation gives."
+        target = self._value(node.target)
+        self._bind(node.target, self._arithmetic(node.op, target, self._value(node.value)))
 
     def visit_For(self, node: ast.For) -> None:
-        self.value(node.iter)
-        self.bind(node.target, UNKNOWN)
+        "Visit the body once; the loop's variable is unknown."
+        self._value(node.iter)
+        self._bind(node.target, UNKNOWN)
         for child in [*node.body, *node.orelse]: self.visit(child)
 
-    def define(self, what: str) -> None:
+    def _define(self, what: str) -> None:
         self.definitions.append((self.cell, what))
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        self.define(f"def {node.name}")
+        "Note the definition; its body is not read."
+        self._define(f"def {node.name}")
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        self.define(f"class {node.name}")
+        "Note the definition; its body is not read."
+        self._define(f"class {node.name}")
 
 # %% ../nbs/38_reading.ipynb #0a73b53f
 def bare_name(c: Called) -> str:
