@@ -38,7 +38,7 @@ def found(root: Path = ROOT) -> list[str]:
         texts += [c["source"] for c in stamps.load(path)["cells"] if c["cell_type"] == "markdown"]
     bib = (root/"book"/"references.bib").read_text(encoding="utf-8")
     fields = re.findall(r"\b(url|doi|eprint)\s*=\s*[{\"]+([^}\"]+)", bib)
-    texts += [v for k, v in fields if k == "url"]
+    texts += [v for k, v in fields if k == "url"] + re.findall(r"\\url\{([^}]+)\}", bib)
     dois = [v for k, v in fields if k == "doi"]
     prints = [v for k, v in fields if k == "eprint"]
     texts += [f.read_text(encoding="utf-8") for f in sorted((root/"cam_course").rglob("*.py")) if f.name != "_modidx.py"]

@@ -2,6 +2,7 @@
 import html
 import json
 import re
+from collections import Counter
 from configparser import ConfigParser
 from datetime import date
 from pathlib import Path
@@ -140,8 +141,27 @@ def few_icons(app, exception) -> None:
     script.write_text(ICONS % json.dumps({n: paths[n] for n in sorted(named & paths.keys())}), encoding="utf-8")
 
 
+def tidy_page(app, pagename: str, templatename: str, context: dict, doctree) -> None:
+    "Mend what Sphinx does to pages joined from parts: ids that come twice, sources of builtins, ways back to another module."
+    body, seen = context.get("body") or "", Counter()
+    if pagename == "_modules/index":
+        context["body"] = re.sub(r'<li><a href="builtins\.html">builtins</a></li>\s*', "", body)
+    if pagename.startswith("_modules/cam_course/"):   # viewcode names what a module offers again after that module
+        module = pagename.removeprefix("_modules/").replace("/", ".")
+        back = r'(class="viewcode-back" href="[^"#]*#)cam_course\.(?:models\.)?[a-z_\d]+\.'
+        context["body"] = re.sub(back, rf"\g<1>{module}.", body)
+    if not pagename.startswith("book/api/"): return
+
+    def own(m: re.Match) -> str:
+        seen[m[1]] += 1
+        return m[0] if seen[m[1]] == 1 else f'id="{m[1]}-{seen[m[1]]}"'
+
+    context["body"] = re.sub(r'\bid="(id\d+)"', own, body)
+
+
 def setup(app) -> None:
     app.connect("html-page-context", mend_html)
     app.connect("build-finished", few_icons)
     app.connect("html-page-context", opening_page)
+    app.connect("html-page-context", tidy_page)
     app.add_directive("fresh-run", FreshRun)
