@@ -4,6 +4,7 @@ The walk goes from a button before the figure to one behind it and back. On the 
 answer to its keys; `-s` prints the record.
 """
 import io
+import os
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image
 from test_every_figure import KINDS
 
 import build
+
+pytestmark = pytest.mark.skipif(not os.environ.get("CAM_COURSE_LONG"), reason="takes minutes: make test-long")
 
 SITE = build.SITE
 QUIZZES = [p for p in build.toc_pages()

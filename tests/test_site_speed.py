@@ -5,6 +5,7 @@ Weights are gzipped, as every web host sends them, and leave out the pictures of
 import functools
 import gzip
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,8 @@ from urllib.parse import urlparse
 import pytest
 
 import build
+
+pytestmark = pytest.mark.skipif(not os.environ.get("CAM_COURSE_LONG"), reason="takes minutes: make test-long")
 
 SITE = build.SITE
 PAGES = [f"{p}.html" for p in build.toc_pages()]

@@ -159,9 +159,19 @@ def tidy_page(app, pagename: str, templatename: str, context: dict, doctree) -> 
     context["body"] = re.sub(r'\bid="(id\d+)"', own, body)
 
 
+def name_folds(app, exception) -> None:
+    "The theme's arrow beside a page that has pages below it is a button without a word."
+    if exception or app.builder.format != "html": return
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        named = re.sub(r'<summary>(?=\s*<span class="toctree-toggle")', '<summary aria-label="Pages below this one">', text)
+        if named != text: page.write_text(named, encoding="utf-8")
+
+
 def setup(app) -> None:
     app.connect("html-page-context", mend_html)
     app.connect("build-finished", few_icons)
+    app.connect("build-finished", name_folds)
     app.connect("html-page-context", opening_page)
     app.connect("html-page-context", tidy_page)
     app.add_directive("fresh-run", FreshRun)
