@@ -2,6 +2,7 @@
 
 A sample of the points in `make test`, all of them in `make test-long`; what came of it is the table of tests/fault_table.py.
 """
+import contextlib
 import json
 import os
 import pickle
@@ -201,22 +202,14 @@ def test_weights_of_a_finished_run_damaged(kind, finished, undisturbed, tmp_path
 def test_a_checkpoint_of_another_training_is_refused(stopped, capsys):
     config = stopped/"runs/a/config.json"
     config.write_text(config.read_text().replace('"width": 2', '"width": 3'))
-    old = os.getcwd()
-    os.chdir(stopped)
-    try:
+    with contextlib.chdir(stopped):
         assert cli(["resume", "runs/a"]) == 1
-    finally:
-        os.chdir(old)
     assert "is of another training" in capsys.readouterr().err
 
 
 def test_a_report_of_half_a_run_does_not_finish_it(stopped, undisturbed):
-    old = os.getcwd()
-    os.chdir(stopped)
-    try:
+    with contextlib.chdir(stopped):
         assert cli(["report", "runs/a"]) == 0
-    finally:
-        os.chdir(old)
     assert train(stopped) == 0 and differences(stopped, undisturbed) == []
 
 
