@@ -121,7 +121,7 @@ def test_a_walk_through_every_figure(browser, tmp_path, name):
 
 @pytest.mark.parametrize("name", QUIZZES)
 def test_a_walk_through_every_quiz(browser, name):
-    "Options take the focus in order and show it; Enter and Space answer; the words say so; the fold opens; Tab leads on."
+    "Links of the question, then its options take the focus; Enter and Space answer; the words say so; the fold opens; Tab leads on."
     context = browser.new_context(viewport={"width": 1000, "height": 900}, reduced_motion="reduce", offline=True)
     page = context.new_page()
     page.set_default_timeout(60_000)
@@ -133,6 +133,9 @@ def test_a_walk_through_every_quiz(browser, name):
         right = int(quiz.get_attribute("data-right"))
         quiz.evaluate("""n => { const b = Object.assign(document.createElement("button"), { id: "walk-before" });
             n.before(b); b.focus(); }""")
+        for link in quiz.locator("legend a[href]").all():
+            page.keyboard.press("Tab")
+            assert link.evaluate("n => n === document.activeElement")
         for k in range(options.count()):
             page.keyboard.press("Tab")
             assert options.nth(k).evaluate("n => n === document.activeElement")

@@ -159,19 +159,28 @@ def tidy_page(app, pagename: str, templatename: str, context: dict, doctree) -> 
     context["body"] = re.sub(r'\bid="(id\d+)"', own, body)
 
 
-def name_folds(app, exception) -> None:
-    "The theme's arrow beside a page that has pages below it is a button without a word."
+EARLY_THEME = """(() => {   // the theme's own script chooses light or dark after the first paint: a flash, and lines that move
+  const root = document.documentElement;
+  if (root.dataset.theme === "auto") root.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+})();"""
+
+
+def finish_pages(app, exception) -> None:
+    "The theme's arrow beside a page that has pages below it is a button without a word; its search index stops the page."
     if exception or app.builder.format != "html": return
     for page in Path(app.outdir).rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        named = re.sub(r'<summary>(?=\s*<span class="toctree-toggle")', '<summary aria-label="Pages below this one">', text)
-        if named != text: page.write_text(named, encoding="utf-8")
+        mended = re.sub(r'<summary>(?=\s*<span class="toctree-toggle")', '<summary aria-label="Pages below this one">', text)
+        if page.name != "search.html":
+            mended = re.sub(r'<script (?=src="[^"]*(?:searchtools|language_data|searchindex)\.js)', "<script defer ", mended)
+        if mended != text: page.write_text(mended, encoding="utf-8")
 
 
 def setup(app) -> None:
     app.connect("html-page-context", mend_html)
     app.connect("build-finished", few_icons)
-    app.connect("build-finished", name_folds)
+    app.connect("build-finished", finish_pages)
+    app.add_js_file(None, body=EARLY_THEME, priority=1)
     app.connect("html-page-context", opening_page)
     app.connect("html-page-context", tidy_page)
     app.add_directive("fresh-run", FreshRun)
