@@ -13,6 +13,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -119,14 +120,11 @@ def _find_folder(config: TrainConfig) -> Path | None:
 def _make_folder(config: TrainConfig, train: ImageData) -> Path:
     "A new run folder, with what the run is about to do."
     _check_layer(config, train)
-    stamp = environment(get_device(config.device))
-    name = config.name or f"{config.recipe}-w{config.width}-{stamp['date'].translate({45: None, 58: None, 32: '-'})}"
-    folder = create_run_dir(config.runs, name)
+    folder = create_run_dir(config.runs, config.name or f"{config.recipe}-w{config.width}-{time.strftime('%Y%m%d-%H%M%S')}")
     with hold(folder):  # of two processes that make the same folder at once, one gets it
         if (folder / "config.json").exists():
             raise FolderInUse(f"run folder {str(folder)!r} has just been taken: give another name")
-        write_json(folder / "environment.json", stamp)
-        write_json(folder / "config.json", {**dataclasses.asdict(config), "data_name": train.name})  # last: now it is a run
+        write_json(folder / "config.json", {**dataclasses.asdict(config), "data_name": train.name})  # now it is a run
     return folder
 
 # %% ../nbs/40_main.ipynb #1a43ddd8
@@ -138,10 +136,17 @@ def _check_layer(config: TrainConfig, data: ImageData) -> None:
         check_layer(build_model(config, data.num_classes, data.x.shape[1]), config.target_layers, data.image_size)
 
 
+def _begin(folder: Path, config: TrainConfig, stack: contextlib.ExitStack) -> None:
+    "Hold the folder until the end of `stack`, and note the machine on which the training began."
+    stack.enter_context(hold(folder))
+    if not (folder / "environment.json").exists():
+        write_json(folder / "environment.json", environment(get_device(config.device)))
+
+
 def _train(config: TrainConfig, train: ImageData, test: ImageData, folder: Path, figures: bool = True) -> Run:
     "Train from the newest checkpoint in `folder` (or from the start), then draw what there is to see."
     with contextlib.ExitStack() as stack, _how_to_go_on(folder):
-        _together(lambda: stack.enter_context(hold(folder)))
+        _together(lambda: _begin(folder, config, stack))
         trainer = build_trainer(config, train, test, folder)
         trainer.resume()
         trainer.fit()
@@ -267,7 +272,7 @@ def cli(args: Sequence[str] | None = None) -> int:
             commands = _commands(_peek_recipe(args), tyro)
             return tyro.extras.subcommand_cli_from_dict(commands, args=args, prog=prog, description=_ABOUT) or 0
     except KeyboardInterrupt as stopped:
-        print(f"{prog}: {stopped or 'stopped by SIGINT'}", file=sys.stderr)
+        print(f"{prog}: {str(stopped) or 'stopped by SIGINT'}", file=sys.stderr)
         return 128 + getattr(stopped, "signal", signal.SIGINT)
     except (ValueError, FileExistsError, FileNotFoundError) as error:
         print(f"{prog}: error: {error}", file=sys.stderr)

@@ -179,12 +179,17 @@ def _phase_still(p: PhaseDiagram) -> "Figure":
 
 # %% ../nbs/04_momentum.ipynb #655f082b
 def _phase_map(ax: "Axes", p: PhaseDiagram) -> None:
-    "The map of (α·curvature, β), shaded by the log of the steps per factor e, with the bar of `p`."
+    "The map of (α·curvature, β), shaded by the log of the steps per factor e; dashed: critical damping; bar: `p`."
     x, b = np.linspace(-3.2, 1.3, 400), np.linspace(0, 0.999, 200)
     rho = spectral_radius(10**x, b[:, None], 1.0, p.nesterov)
     steps = np.clip(-1/np.log(np.clip(rho, 1e-9, 1 - 1e-9)), 0.5, 1000)
     ax.contourf(x, b, np.log(steps), 14, cmap="Blues_r", vmin=-4, vmax=7)
     ax.contourf(x, b, rho > 1 + 1e-9, [0.5, 1.5], colors=[PALETTE[1]], alpha=0.35)
+    edge = 10**np.linspace(-3.2, np.log10(1 - 1e-9 if p.nesterov else 4), 400)   # where swinging sets in
+    critical = critical_beta(edge)/(1 - edge if p.nesterov else 1)              # Nesterov: (1 + β)²(1 - x) = 4β
+    ax.plot(np.log10(edge), critical, "--", color="#1F2328", lw=1.5)
+    ax.annotate("creeps", (-3.15, 0.03))
+    ax.annotate("swings", (-1.6, 0.93 if p.nesterov else 0.86), ha="center")
     ends = np.log10(p.alpha) + np.array([-np.log10(p.kappa), 0])
     ax.plot(ends, [p.beta]*2, "-", color="#1F2328", lw=3)
     for i, name in enumerate(("along", "across")):

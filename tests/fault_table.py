@@ -29,11 +29,11 @@ class Fault:
 
 
 CODE = {  # what each part is about: modules, or functions of a module that does much else
-    "Runs": ["core", "checkpoint", "loop", "trainer", "report", "main:run,_make_folder,_find_folder,_train,_how_to_go_on,resume_run,"
-             "_is_finished,_load_finished,write_figures,cli,_sigterm_interrupts"],
+    "Runs": ["core", "checkpoint", "loop", "trainer", "report", "main:run,_make_folder,_find_folder,_begin,_train,_how_to_go_on,"
+             "resume_run,_is_finished,_load_finished,write_figures,cli,_sigterm_interrupts"],
     "Data": ["core:atomic_write", "sources", "unpack", "cifar10"],
     "Other people's files": ["unpack", "checkpoint", "report"],
-    "Several processes": ["trainer", "main:_together,_train,_how_to_go_on,cli"],
+    "Several processes": ["trainer", "main:_together,_begin,_train,_how_to_go_on,cli"],
 }
 F, FF, FP, C, U, S, M = (f"test_{n}.py::test_" for n in (
     "faults", "faults_files", "faults_processes", "data_cifar10", "data_unpack", "data_sources", "main"))

@@ -28,9 +28,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT/"tests"/"results"/"mutants.json"
 GROUPS = {  # what is changed, and the tests that may notice
-    "optimizers": (["optimizers"], ["test_optimizers", "test_race"]),
-    "transforms": (["transforms", "moves"], ["test_transforms", "test_properties"]),
-    "gradcam": (["gradcam", "layers"], ["test_gradcam", "test_gradcam_parity", "test_gradcam_traces", "test_properties"]),
+    "optimizers": (["optimizers"], ["test_optimizers", "test_race", "test_details"]),
+    "transforms": (["transforms", "moves"], ["test_transforms", "test_properties", "test_details"]),
+    "gradcam": (["gradcam", "layers"], ["test_gradcam", "test_gradcam_details", "test_gradcam_parity", "test_gradcam_traces", "test_live",
+                                       "test_properties"]),
 }
 WARM = ["torch", "torchvision.transforms.v2.functional", "torchvision.models", "torch.func", "matplotlib.pyplot", "pytorch_grad_cam",
         "scipy.stats", "scipy.ndimage", "pandas", "hypothesis", "pytest", "anywidget", "py_mini_racer", "safetensors.torch",

@@ -39,7 +39,7 @@ def whitening_kernels(
     stride: int = 2,
     eps: float = 5e-4,
 ) -> Tensor:  # (2*count, C, size, size) float32: each kernel and its negative
-    "Kernels whose outputs on `x` are uncorrelated, with variance 1 (Page 2019; `eps` as in airbench)."
+    "Kernels whose outputs on `x` are uncorrelated, with variance 1 (Page 2018; `eps` as in airbench)."
     check_number("count", count, 1, x.shape[1] * size * size, integer=True)
     values, vectors = eigen_patches(x, size, stride)
     kernels = vectors[:count] / (values[:count, None, None, None] + eps).sqrt()
