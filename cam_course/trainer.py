@@ -409,6 +409,7 @@ class TensorBoardLogger:
             from torch.utils.tensorboard import SummaryWriter
 
             rows = trainer.history
+            self._wait_for_next_second()
             self.writer = SummaryWriter(str(self.folder), purge_step=rows[0]["epoch"])
         for row in rows:
             for name, value in row.items():
@@ -416,6 +417,12 @@ class TensorBoardLogger:
                 tag = f"{quantity}/{part}" if quantity in ("loss", "accuracy") else f"run/{name}"
                 self.writer.add_scalar(tag, value, row["epoch"])
         self.writer.flush()
+
+    def _wait_for_next_second(self) -> None:
+        "Readers take files in the order of their names, and these begin with the second: the new one has to come last."
+        stamps = [int(f.name.split(".")[3]) for f in self.folder.glob("events.out.tfevents.*")]
+        while stamps and 0 <= time.time() - max(stamps) < 1:
+            time.sleep(0.02)
 
     def on_fit_end(self, trainer: Trainer) -> None:
         "Close the file."

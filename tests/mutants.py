@@ -30,8 +30,8 @@ RESULTS = ROOT/"tests"/"results"/"mutants.json"
 GROUPS = {  # what is changed, and the tests that may notice
     "optimizers": (["optimizers"], ["test_optimizers", "test_race", "test_details"]),
     "transforms": (["transforms", "moves"], ["test_transforms", "test_properties", "test_details"]),
-    "gradcam": (["gradcam", "layers"], ["test_gradcam", "test_gradcam_details", "test_gradcam_parity", "test_gradcam_traces", "test_live",
-                                       "test_properties"]),
+    "gradcam": (["gradcam", "layers"], ["test_gradcam", "test_gradcam_details", "test_gradcam_parity", "test_gradcam_traces",
+                                       "test_live", "test_properties"]),
 }
 WARM = ["torch", "torchvision.transforms.v2.functional", "torchvision.models", "torch.func", "matplotlib.pyplot", "pytorch_grad_cam",
         "scipy.stats", "scipy.ndimage", "pandas", "hypothesis", "pytest", "anywidget", "py_mini_racer", "safetensors.torch",
@@ -274,6 +274,7 @@ def main() -> None:
         where = f"{len(rows):3} {time.monotonic() - start:5.0f} s {m['id']} {m['module']}:{m['line']}"
         print(f"{where} {m['old'][:60]} -> {m['new'][:60]}{left}", flush=True)
         save(rows, o, time.monotonic() - start, len(mutants))
+    save(rows, o, time.monotonic() - start, len(mutants))   # also what was known, after the last one tried
 
 
 def save(rows: list[dict], o: Any, seconds: float, count: int) -> None:

@@ -61,6 +61,7 @@ def test_live_cam_draws_what_its_controls_say(net):
     normalize = Normalize.of(data)
     box = live_cam(net, data.x, normalize, data.class_names)
     (number, layer), (target, opacity), shown = box.children[0].children, box.children[1].children, box.children[2]
+    assert (number.min, number.max, opacity.min, opacity.max) == (0, 3, 0, 1)
     assert "layer4" not in layer.options            # 4 px: under the rule of five
     number.value, layer.value, target.value, opacity.value = 3, "layer2", 5, 0.7
     cam = GradCAM(net, "layer2")(normalize(data.x[3:]), 5)[0]

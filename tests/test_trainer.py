@@ -1,7 +1,9 @@
 "The loop: keyed batches, exact resume with everything switched on, wrong use."
 
 import signal
+import time
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPl
 from cam_course.data import ImageData, shapes
 from cam_course.loop import LOG_HEADER, History, TrainingDiverged, epoch_batches, evaluate, log_line, predict
 from cam_course.models.resnet import ResNet18
-from cam_course.trainer import Interrupted, Trainer, scheduler_interval
+from cam_course.trainer import Interrupted, TensorBoardLogger, Trainer, scheduler_interval
 from cam_course.transforms import Compose, Cutout, Normalize, RandomCrop, RandomHorizontalFlip
 
 TRAIN, TEST = shapes(96, seed=1), shapes(40, seed=2)
@@ -271,3 +273,13 @@ def test_compiled_training_is_the_same_training(monkeypatch):
     assert len(calls) == 1 and type(compiled.model) is Net
     for name, value in plain.model.state_dict().items():
         torch.testing.assert_close(compiled.model.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_the_newest_event_file_is_read_last(tmp_path):
+    "A run that goes on within the second in which it was stopped: its file, with all rows, must not come before the old one."
+    old = tmp_path/f"events.out.tfevents.{int(time.time())}.zzz.9999999.9"
+    old.touch()
+    logger = TensorBoardLogger(tmp_path)
+    logger.on_epoch_end(SimpleNamespace(history=[{"epoch": 1, "train_loss": 0.5}]))
+    logger.on_fit_end(SimpleNamespace(history=[]))
+    assert len(files := sorted(f.name for f in tmp_path.iterdir())) == 2 and files[0] == old.name
