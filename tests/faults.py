@@ -178,6 +178,7 @@ def child(job: str, box: Path, at: int = -1, act: Callable[[str], None] | None =
     if pid:
         return pid
     code = 70
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts in the background with Ctrl-C ignored
     try:
         os.chdir(box)
         for number in (1, 2):

@@ -106,10 +106,12 @@ def signalled(number: int, function: str, call: int):
         return real(*args, **kwargs)
 
     setattr(trainer_module, function, wrapped)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in what a shell starts in the background
     try:
         yield
     finally:
         setattr(trainer_module, function, real)
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")

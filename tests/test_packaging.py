@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,17 +172,19 @@ def python_for(user: list[str]) -> str:
 
 
 @pytest.fixture
-def home(tmp_path) -> Iterator[Path]:
-    "A home that nobody may write to."
-    folder = tmp_path / "home"
-    folder.mkdir()
-    folder.chmod(0o555)
-    yield folder
-    folder.chmod(0o755)
+def home() -> Iterator[Path]:
+    "A home that nobody may write to, in a folder that everybody may enter (other sessions of pytest close theirs)."
+    with tempfile.TemporaryDirectory(prefix="alone-") as place:
+        Path(place).chmod(0o755)
+        folder = Path(place) / "home"
+        folder.mkdir()
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
 
 
 @long
-def test_alone_as_an_ordinary_user_with_a_read_only_home(wheel, tmp_path_factory, home):
+def test_alone_as_an_ordinary_user_with_a_read_only_home(wheel, home):
     """Installed alone in an empty environment (downloads of gigabytes), without the checkout, by nobody in particular:
     a training, its report and the trained net work, and the home stays empty. CAM_COURSE_ALONE names an environment
     that has the wheel's dependencies already.
@@ -198,9 +201,6 @@ def test_alone_as_an_ordinary_user_with_a_read_only_home(wheel, tmp_path_factory
     work.mkdir()
     if user:
         os.chown(work, NOBODY, NOBODY)
-        for folder in (place, *place.parents):
-            if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001:
-                folder.chmod(folder.stat().st_mode | 0o011)
     env = {"PATH": f"{target / 'bin'}:/usr/bin:/bin", "HOME": str(home), "OMP_NUM_THREADS": "2", "LANG": "C.UTF-8"}
 
     def run(*command: str) -> str:
