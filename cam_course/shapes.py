@@ -88,9 +88,10 @@ def pink_noise(
 ) -> Tensor:  # (n, fields, size, size) float32; each field has mean 0 and standard deviation 1
     "Random fields whose amplitude falls with spatial frequency f like 1/f, as in photographs."
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
-    frequency[0, 0] = np.inf  # the mean, which is to be 0
+    frequency[0, 0] = 1
     parts = rng.standard_normal((n, fields, *frequency.shape, 2), dtype=np.float32)
     spectrum = torch.view_as_complex(torch.from_numpy(parts)) / torch.from_numpy(frequency).float()
+    spectrum[..., 0, 0] = 0  # the mean
     field = torch.fft.irfft2(spectrum, s=(size, size))
     return field / field.std((2, 3), keepdim=True)
 

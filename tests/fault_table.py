@@ -133,7 +133,6 @@ def main(parts: list[str]) -> int:
     unknown = [p for p in parts if p not in CODE]
     if unknown:
         raise SystemExit(f"no part {unknown[0]!r}: choose from {', '.join(map(repr, CODE))}")
-    found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"parts": {}}
     for part in parts or CODE:
         code = code_hash(CODE[part])
         faults = [f for f in FAULTS if f.part == part]
@@ -143,6 +142,7 @@ def main(parts: list[str]) -> int:
             mine = [d for d in done if d[0].startswith(f.tests)]
             rows.append({**asdict(f), "tried": sum(n for _, n, _ in mine), "right": sum(n for _, n, ok in mine if ok)})
         env = environment()
+        found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"parts": {}}
         found["parts"][part] = {"code": code, "rows": rows,
                                 "stamp": {k: env[k] for k in ("date", "device", "system", "python", "torch", "commit") if k in env}}
         RESULTS.parent.mkdir(exist_ok=True)

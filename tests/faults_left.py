@@ -75,6 +75,8 @@ def _scalars(folder: Path) -> dict:
 def fingerprint(box: Path) -> dict[str, object]:
     "What is in `box`, by file, without times of day and durations."
     found: dict[str, object] = {}
+    notes = [json.loads(p.read_text(encoding="utf-8")) for p in box.rglob("environment.json")]
+    commits = {str(note["commit"]) for note in notes if note.get("commit")}    # somebody may commit while the trials run
     for path in sorted(box.rglob("*")):
         name = str(path.relative_to(box))
         if not path.is_file() or "tensorboard/" in name or "/hashes/" in name or path.name == ".lock":
@@ -89,6 +91,7 @@ def fingerprint(box: Path) -> dict[str, object]:
             value = sorted(json.loads(path.read_text(encoding="utf-8")))
         elif path.name in ("log.txt", "report.html", "README.md"):
             text = re.sub(r" +\d+ +\d+\.\ds +\d+:\d\d:\d\d$|<b>[\d.]+ min</b>", "", path.read_text(encoding="utf-8"), flags=re.M)
+            for commit in commits: text = text.replace(commit, "")
             value = hashlib.sha256(re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "", text).encode()).hexdigest()
         found[name] = value
     for folder in box.glob("runs/*/tensorboard"):

@@ -163,11 +163,13 @@ def ordinary_user() -> list[str]:
 
 
 def python_for(user: list[str]) -> str:
-    "A Python that this user may run: root's own may lie in root's home."
-    ask = ["-c", "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"]
+    "A Python that this user may run: root's own may lie in root's home, and would then run with another's library."
+    ask = ["-c", "import sys, venv, ensurepip; print(sys.base_prefix if sys.version_info >= (3, 11) else '/nowhere')"]
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"):
-        if os.path.exists(python) and subprocess.run([*user, python, *ask], cwd="/", capture_output=True).returncode == 0:
-            return python
+        if os.path.exists(python):
+            done = subprocess.run([*user, python, *ask], cwd="/", capture_output=True, text=True)
+            if done.returncode == 0 and Path(python).is_relative_to(done.stdout.strip()):
+                return python
     return pytest.skip("no Python 3.11 or later that an ordinary user may run")
 
 

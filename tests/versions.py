@@ -13,7 +13,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ["pytest", "hypothesis", "mini-racer", "scipy", "pandas", "nbformat", "setuptools", "wheel"]
+TOOLS = ["pytest", "hypothesis", "mini-racer", "scipy", "pandas", "nbformat", "setuptools", "wheel", "playwright"]
 LIBRARY = ["averages", "schedules", "core", "optimizers", "transforms", "properties", "data_unpack", "gradcam", "pictures", "resnet",
            "checkpoint", "weights", "localisation", "gallery", "trainer", "main"]
 
