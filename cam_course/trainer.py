@@ -236,14 +236,22 @@ def load_state(trainer: Trainer, state: dict[str, Any]) -> None:
         scaler.load_state_dict(state["scaler"])
     t.epoch, t.batch, t.step, t.elapsed = (state[k] for k in ("epoch", "batch", "step", "elapsed"))
     t.history, t.lrs, t.meter = History(state["history"]), list(state["lrs"]), Meter(t.device)
-    t.meter.sums.copy_(state["sums"])
+    t.meter.sums.copy_(_own_sums(t, state["sums"]))
     set_rng_state(state["rng"])
 
 
-def save_state(trainer: Trainer) -> None:
-    "Write a checkpoint into the run folder (first process; nothing without a folder)."
+def _own_sums(trainer: Trainer, saved: Tensor) -> Tensor:
+    "This process's part of the epoch's sums; where the number of processes has changed, the first one takes all."
+    acc, rows = trainer.accelerator, saved.view(-1, saved.shape[-1])
+    if len(rows) == acc.num_processes:
+        return rows[acc.process_index]
+    return rows.sum(0)*acc.is_main_process
+
+
+def save_state(trainer: Trainer, sums: Tensor | None = None) -> None:
+    "Write a checkpoint into the run folder (first process; nothing without a folder). `sums`: those of all processes."
     if trainer.checkpoints is not None and trainer.accelerator.is_main_process:
-        trainer.checkpoints.save(trainer.step, get_state(trainer))
+        trainer.checkpoints.save(trainer.step, get_state(trainer) | ({} if sums is None else {"sums": sums}))
 
 # %% ../nbs/13_trainer.ipynb #33af8bd5
 def train_epoch(trainer: Trainer, net: nn.Module, optimizer: Any, stop: Sequence[int] = ()) -> None:
@@ -268,21 +276,22 @@ def train_epoch(trainer: Trainer, net: nn.Module, optimizer: Any, stop: Sequence
         t.elapsed = began + now - origin
         if t.batch % check_every == 0 or t.batch == total:
             t.meter.check(t.lrs)
-        asked = _asked(t, stop)
-        if asked or (now - saved >= t.checkpoint_seconds and t.batch < total):
+        asked, due = _agree(t, stop, now - saved >= t.checkpoint_seconds and t.batch < total)
+        if asked or due:
             saved = now
-            save_state(t)
+            save_state(t, acc.gather(t.meter.sums[None]) if share[1] > 1 else None)
         _leave(t, asked)
 
 # %% ../nbs/13_trainer.ipynb #e1f4a6b8
-def _asked(trainer: Trainer, stop: Sequence[int]) -> int:
-    "The signal that asked one of the processes to stop, known to all of them after the same step; 0: none did."
+def _agree(trainer: Trainer, stop: Sequence[int], due: bool) -> tuple[int, bool]:
+    "The signal that asked one of the processes to stop (0: none did) and whether to save: the same in all, after the same step."
     t, mine = trainer, stop[0] if stop else 0
     if t.accelerator.num_processes == 1:
-        return mine
+        return mine, due
     if t.device.type != "cpu" and t.batch % 50:
-        return 0
-    return int(t.accelerator.gather(torch.tensor([mine], device=t.device)).max())
+        return 0, False
+    asked, due = t.accelerator.gather(torch.tensor([[mine, due]], device=t.device)).amax(0).tolist()
+    return asked, bool(due)
 
 
 def _leave(trainer: Trainer, asked: int) -> None:
@@ -391,7 +400,7 @@ def _run_epochs(trainer: Trainer) -> None:
             while t.epoch < t.epochs:
                 train_epoch(t, step, optimizer, stop)
                 _finish_epoch(t)
-                _leave(t, _asked(t, stop))
+                _leave(t, _agree(t, stop, False)[0])
     finally:
         t.accelerator.unwrap_model(net, keep_fp32_wrapper=False)  # autocast lives in the prepared forward only
 

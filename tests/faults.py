@@ -297,7 +297,7 @@ class Trials:
         if self._pixels(box) != self.said:
             differ.append("pixels")
         shutil.rmtree(box)
-        return {"fault": fault, "status": code, "begun": begun, "said": said[-2000:], "left": left, "torn": bad, "differ": differ}
+        return {"fault": fault, "status": code, "begun": begun, "said": said[-20000:], "left": left, "torn": bad, "differ": differ}
 
     def known(self) -> set[str]:
         "Hashes of what may be downloaded."
