@@ -314,8 +314,8 @@ def right(trial: dict) -> bool:
         return False
     if way in ("kill", "leave"):
         return status in (-signal.SIGKILL, 9) or (" after " in trial["fault"] and status == 0)
-    tensorboards = "Exception in thread" in trial["said"] and "/tensorboard/" in trial["said"]  # its writer's, beside our line
-    if ("Traceback" in trial["said"] and not (way == "full" and tensorboards)) or trial["left"]:
+    thread = way == "full" and "Exception in thread" in trial["said"]  # TensorBoard's writer, with a traceback of its own
+    if ("Traceback" in trial["said"] and not thread) or trial["left"]:
         return False
     if way == "full":
         return status in (0, 1)  # 0: where only a cache could not be kept
