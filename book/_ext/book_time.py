@@ -18,6 +18,7 @@ GOALS = "**You will**"
 WORDS, LINES, EXERCISE = 200, 30, 10          # a minute, a minute, minutes
 _exercise = re.compile(r"(?m)^#+\s+Exercise\b[^\n:]*:")
 _epoch = re.compile(r"(?m)^( *\d+/\d+ .*?) +([\d.]+)s +\d+:\d\d:\d\d$")     # a line of a training's log, see cam_course.loop
+_sum = re.compile(r"(?m)^\d+ trainings took ([\d,]+) s$")               # the same of many, in one line
 _t4 = re.compile(r"<!--\s*t4:\s*(?P<time>[^|]+?)\s*\|\s*(?P<how>.+?)\s*-->", re.S)
 
 
@@ -36,12 +37,13 @@ def minutes(nb: dict) -> tuple[int, int, int]:
 
 def trained(nb: dict) -> float:
     "Seconds of the trainings whose logs the notebook shows; a log is printed again as a run goes on, so each epoch counts once."
-    seen: dict[tuple[str, ...], float] = {}
+    seen, many = dict[tuple[str, ...], float](), 0
     for c in nb["cells"]:
         for o in c.get("outputs", []):
             text = "".join(o.get("text", "")) + "".join(o.get("data", {}).get("text/plain", ""))
             seen |= {tuple(m[1].split()): float(m[2]) for m in _epoch.finditer(text)}
-    return sum(seen.values())
+            many += sum(int(m[1].replace(",", "")) for m in _sum.finditer(text))
+    return sum(seen.values()) + many
 
 
 def line(nb: dict) -> str:
@@ -58,7 +60,7 @@ def line(nb: dict) -> str:
     if gpu:
         how = html.escape(" ".join(gpu["how"].split()))
         parts.append(f"on Colab's T4 {html.escape(gpu['time'])}: an estimate, not measured ({how})")
-    elif stamp and device.startswith("CPU"):
+    elif stamp and device.startswith("CPU") and training <= 600:
         parts.append("a GPU is not needed, on Colab the CPU runtime will do")
     return '<p class="time"><strong>Time</strong> about ' + " · ".join(parts) + "</p>"
 
