@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tarfile
@@ -81,32 +80,32 @@ def test_it_is_the_wheel_that_runs(installed, tmp_path):
     assert python(installed, "import cam_course.main as m; print(m.__file__)", tmp_path).startswith(str(installed))
 
 
-def seconds(installed: Path, cwd: Path, code: str) -> float:
-    "User + system time of a fresh process: what an import costs, however busy the machine is."
-    measure = f"import os; a = os.times(); {code}; b = os.times(); print(b.user - a.user + b.system - a.system)"
-    return float(python(installed, measure, cwd).splitlines()[-1])
-
-
-def ratio(installed: Path, cwd: Path, code: str, pairs: int = 5) -> float:
-    "Median over interleaved pairs of the time of `code` over that of `import torch`."
-    seconds(installed, cwd, code)
-    return statistics.median(
-        seconds(installed, cwd, code) / seconds(installed, cwd, "import torch") for _ in range(pairs)
+def brought(installed: Path, cwd: Path, code: str) -> set[str]:
+    "Packages that `code` loads beyond those of `import torch` and of Python itself."
+    measure = (
+        "import sys, torch; before = set(sys.modules); sys.stdout = open('out.txt', 'w')\n"
+        f"{code}\n"
+        "named = {m.partition('.')[0] for m in set(sys.modules) - before if sys.modules[m].__spec__}\n"
+        "print(*(named - sys.stdlib_module_names), file=sys.__stdout__)"
     )
+    return set(python(installed, measure, cwd).split())
 
 
-def test_import_costs_little_more_than_torch(installed, tmp_path):
-    found = ratio(installed, tmp_path, "from cam_course.main import run")
-    assert found <= 1.10, f"from cam_course.main import run costs {found:.2f}x import torch"
+LIGHT = {"cam_course", "numpy", "tqdm"}  # tests/bench/bench_import.py has the seconds
 
 
-def test_help_costs_little_more_than_torch(installed, tmp_path):
-    code = (
-        "import contextlib, io; from cam_course.main import cli\n"
-        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): cli(['--help'])"
-    )
-    found = ratio(installed, tmp_path, f"exec({code!r})")
-    assert found <= 1.5, f"cam-course --help costs {found:.2f}x import torch"
+def test_the_import_brings_nothing_heavy(installed, tmp_path):
+    found = brought(installed, tmp_path, "from cam_course.main import run")
+    assert found >= {"cam_course"}
+    assert found <= LIGHT, f"from cam_course.main import run also imports {sorted(found - LIGHT)}"
+
+
+def test_help_brings_the_command_line_alone(installed, tmp_path):
+    code = "import contextlib; from cam_course.main import cli\nwith contextlib.suppress(SystemExit): cli(['--help'])"
+    found = brought(installed, tmp_path, code)
+    assert "train" in (tmp_path / "out.txt").read_text()
+    heavy = {"torchvision", "matplotlib", "pyarrow", "pandas", "tensorboard", "accelerate", "IPython", "PIL", "safetensors"}
+    assert "tyro" in found and not found & heavy, sorted(found)
 
 
 def test_any_images_and_any_net(installed, tmp_path):

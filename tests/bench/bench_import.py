@@ -11,7 +11,7 @@ import pairs
 
 
 def fresh(code: str):
-    return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+    return lambda: subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
 def main(argv: list[str] | None = None) -> list[pairs.Ratio]:
@@ -20,10 +20,13 @@ def main(argv: list[str] | None = None) -> list[pairs.Ratio]:
     args = parser.parse_args(argv)
     mine = "from cam_course.main import run"
     others = {"import torch": "import torch", "torch and torchvision": "import torch, torchvision"}
-    return [
+    found = [
         pairs.compare(f"import, against {name}", (mine, fresh(mine)), (name, fresh(code)), args.pairs)
         for name, code in others.items()
     ]
+    torch = "import torch"
+    shown = ("cam-course --help", fresh("from cam_course.main import cli; cli(['--help'])"))
+    return [*found, pairs.compare(f"{shown[0]}, against {torch}", shown, (torch, fresh(torch)), args.pairs)]
 
 
 if __name__ == "__main__":
