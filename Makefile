@@ -36,8 +36,15 @@ lint: $(READY)
 test: lint book  ## lint, notebooks against library, every notebook at smoke scale, tests, pages in a browser
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests
 
-test-long: lint book  ## test, and what takes longer (marked `long`)
-	@OMP_NUM_THREADS=1 CAM_COURSE_LONG=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests
+LONG_RUN := OMP_NUM_THREADS=1 CAM_COURSE_LONG=1 $(BIN)/python -m pytest -q --record-long
+
+test-long: lint book  ## test, and what takes hours (ONLY=tests/test_pdf.py: this file); writes tests/results/long.json
+ifdef ONLY
+	@$(LONG_RUN) $(ONLY)
+else
+	@$(LONG_RUN) -n 2 --dist worksteal --ignore=tests/test_site_speed.py tests
+	@$(LONG_RUN) tests/test_site_speed.py  # alone: it takes times
+endif
 
 export: $(READY)  ## write the library and README.md from the notebooks, and clean these
 	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python book/readme.py

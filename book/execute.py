@@ -2,7 +2,7 @@
 
     python book/execute.py                        run every notebook whose outputs are stale, but the expensive ones
     python book/execute.py 10_data nbs/12_*.ipynb run these, in place; each is stamped
-    python book/execute.py --smoke 10_data        run at smoke scale in an empty folder and throw the result away
+    python book/execute.py --smoke 10_data        run at smoke scale in an empty folder, solutions too, and throw the result away
     python book/execute.py --check                list the stale ones; exit status 1 if any may not be
 
 A notebook runs in an empty temporary folder, as on a new machine; `--cwd DIR` runs it in DIR, so that the files it
@@ -59,6 +59,18 @@ def apply_smoke(nb) -> None:
         if cell.cell_type == "code" and is_parameters(cell): cell.source = smoke_values(cell.source)
 
 
+def unfold(nb) -> None:
+    "The code in a fold (a hidden solution) becomes a cell, where it stands: a reader will try it there."
+    import nbformat
+    cells = []
+    for cell in nb.cells:
+        cells.append(cell)
+        if cell.cell_type != "markdown": continue
+        folded = re.findall(r"```python\n(.*?)```", "".join(re.findall(r"<details.*?</details>", cell.source, re.S)), re.S)
+        cells += [nbformat.v4.new_code_cell(code) for code in folded]
+    nb.cells = cells
+
+
 @contextlib.contextmanager
 def kernel_environment(smoke: bool):
     "The checkout is importable, IPython keeps no history, and the data folder is found from another folder."
@@ -103,7 +115,9 @@ def execute(path: Path, smoke: bool = False, cwd: Path | None = None, timeout: f
 
     path = Path(path)
     nb = nbformat.read(path, as_version=4)
-    if smoke: apply_smoke(nb)
+    if smoke:
+        apply_smoke(nb)
+        unfold(nb)
     plain = stamps.load(path)
     start = time.monotonic()
     with contextlib.ExitStack() as stack:

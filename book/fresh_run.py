@@ -27,7 +27,7 @@ def key() -> str:
     package = stamps.ROOT/stamps.PACKAGE
     modules = sorted(stamps.closure({"main"}, package))
     files = stamps._module_files(package)
-    text = "\0".join([*ARGS, *(stamps.module_source(files[m]) for m in modules)])
+    text = "\0".join([*ARGS, *(stamps.module_source(files[m].read_text(encoding="utf-8")) for m in modules)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -121,13 +121,19 @@ def closure(start: set[str], package: Path) -> set[str]:
     while todo:
         m = todo.pop()
         seen.add(m)
-        todo |= imported(_tree(known[m]), package, m, known[m].name == "__init__.py") - seen
+        todo |= _imports(known[m], package, m) - seen
     return seen
 
 
-def _scripts(tree: ast.AST, folder: Path) -> set[Path]:
+@cache
+def _imports(path: Path, package: Path, module: str) -> set[str]:
+    return imported(_tree(path), package, module, path.name == "__init__.py")
+
+
+@cache
+def _scripts(module: Path, folder: Path) -> set[Path]:
     "JavaScript that a module names in a string, with what that imports: it is saved with the moving figures."
-    names = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    names = {n.value for n in ast.walk(_tree(module)) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
     todo = {(folder/n).resolve() for n in names if re.fullmatch(r"[\w/-]+\.js", n)}
     seen: set[Path] = set()
     while todo:
@@ -150,9 +156,10 @@ def without_docstrings(source: str) -> str:
     return "\n".join(line.decode() for line in lines)
 
 
-def module_source(path: Path) -> str:
+@cache   # of the text: a file may change under a running process
+def module_source(source: str) -> str:
     "What an exported module does: less nbdev's cell marks, the version, comments and docstrings."
-    source = without_comments(without_docstrings(path.read_text(encoding="utf-8")))
+    source = without_comments(without_docstrings(source))
     return "\n".join(line for line in source.splitlines() if not line.startswith("__version__"))
 
 
@@ -161,8 +168,8 @@ def library_hash(nb: dict, package: Path = ROOT/PACKAGE) -> str:
     known, start = _module_files(package), imported(parse_cells(code_cells(nb)), package)
     if (own := default_exp(nb)) in known: start.add(own)
     modules = sorted(closure(start, package))
-    scripts = set().union(*(_scripts(_tree(known[m]), package/"js") for m in modules))
-    parts = [f"{m}\n{module_source(known[m])}" for m in modules]
+    scripts = set().union(*(_scripts(known[m], package/"js") for m in modules))
+    parts = [f"{m}\n{module_source(known[m].read_text(encoding='utf-8'))}" for m in modules]
     return _digest("\0".join([*parts, *(f"{s.name}\n{s.read_text(encoding='utf-8')}" for s in sorted(scripts))]))
 
 

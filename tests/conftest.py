@@ -1,4 +1,5 @@
-"""What all tests share: the folders of the book's tools (book/*.py and book/_ext/*.py are scripts, no package), a browser."""
+"""What all tests share: the folders of the book's tools (book/*.py and book/_ext/*.py are scripts, no package), a browser,
+and the mark `long`: `make test` leaves these tests out, `make test-long` runs them and writes down what became of them."""
 
 import os
 import shutil
@@ -14,7 +15,25 @@ sys.path[:0] = [str(BOOK), str(BOOK/"_ext")]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
+         "--disable-component-update", "--disable-sync",
+         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]   # nothing else can be reached
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-long", action="store_true", help="write what became of the long tests to tests/results/long.json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: takes minutes; runs with CAM_COURSE_LONG=1")
+    if config.getoption("--record-long") and not hasattr(config, "workerinput"):
+        import long_results
+        config.pluginmanager.register(long_results.Recorder())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("CAM_COURSE_LONG"): return
+    for item in items:
+        if item.get_closest_marker("long"): item.add_marker(pytest.mark.skip(reason="takes minutes: make test-long"))
 
 
 @pytest.fixture(scope="session")

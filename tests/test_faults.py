@@ -25,7 +25,7 @@ from cam_course.main import cli
 
 HERE = Path(__file__).resolve().parent
 LONG = bool(os.environ.get("CAM_COURSE_LONG"))
-long = pytest.mark.skipif(not LONG, reason="takes minutes: make test-long")
+long = pytest.mark.long
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 

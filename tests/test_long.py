@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not os.environ.get("CAM_COURSE_LONG"), reason="takes minutes: make test-long")
+pytestmark = pytest.mark.long
 
 JPEG_COPY = Path(__file__).resolve().parents[2] / "shared" / "cifar10-jpeg"
 

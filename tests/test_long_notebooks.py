@@ -22,7 +22,7 @@ import stamps
 from nbclient import NotebookClient
 from traitlets.config import Config
 
-pytestmark = pytest.mark.skipif(not os.environ.get("CAM_COURSE_LONG"), reason="takes minutes: make test-long")
+pytestmark = pytest.mark.long
 
 ROOT = stamps.ROOT
 COLAB = ("ipykernel", "torch==2.11.*", "torchvision", "numpy<2.3")   # older than the newest: an upgrade would show

@@ -11,6 +11,7 @@ from pathlib import Path
 import book_marks
 import execute
 import export_check
+import nbformat
 import outputs
 import prose
 import pytest
@@ -292,7 +293,15 @@ def test_parameters_have_smoke_values(path):
     cells = [c for c in stamps.load(path)["cells"] if "parameters" in c["metadata"].get("tags", [])]
     assert len(cells) <= 1
     lines = cells[0]["source"].splitlines() if cells else []
-    assert not [line for line in lines if re.match(r"\w+\s*(:.*)?=", line) and "# smoke: " not in line]
+    assert not [line for line in lines if line.strip() and line[0] != "#" and execute.smoke_values(line) == line]
+
+
+def test_code_in_a_fold_runs_where_it_stands():
+    fold = "Try.\n\n<details><summary>Solution</summary>\n\n```python\na = 1\n```\nthen\n```python\na += 1\n```\n</details>"
+    cells = [nbformat.v4.new_markdown_cell(f"```python\nx\n```\n{fold}"), nbformat.v4.new_code_cell("b = a")]
+    nb = nbformat.v4.new_notebook(cells=cells)
+    execute.unfold(nb)
+    assert [c.source for c in nb.cells[1:]] == ["a = 1\n", "a += 1\n", "b = a"]
 
 
 def test_a_failing_cell_leaves_the_file_alone(tmp_path):

@@ -15,7 +15,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 WHEEL_LIMIT = 8_000_000  # bytes
-long = pytest.mark.skipif(not os.environ.get("CAM_COURSE_LONG"), reason="takes minutes: make test-long")
 
 
 @pytest.fixture(scope="session")
@@ -184,7 +183,7 @@ def home() -> Iterator[Path]:
         folder.chmod(0o755)
 
 
-@long
+@pytest.mark.long
 def test_alone_as_an_ordinary_user_with_a_read_only_home(wheel, home):
     """Installed alone in an empty environment (downloads of gigabytes), without the checkout, by nobody in particular:
     a training, its report and the trained net work, and the home stays empty. CAM_COURSE_ALONE names an environment

@@ -3,7 +3,6 @@
 Two chapters are printed here; the whole book when CAM_COURSE_LONG is set (`make test-long`).
 """
 import importlib
-import os
 import re
 import shutil
 import subprocess
@@ -25,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SITE = build.SITE
 FEW = ["nbs/04_momentum", "nbs/38_config"]
 site_zip = importlib.import_module("zip")
-pytestmark = pytest.mark.skipif(not os.environ.get("CAM_COURSE_LONG"), reason="takes minutes: make test-long")
+pytestmark = pytest.mark.long
 pypdf = pytest.importorskip("pypdf", reason="pip install pypdf")
 IMAGES = ("image/png", "image/jpeg")
 

@@ -96,18 +96,3 @@ def test_race_is_driven_by_keyboard_mouse_and_controls(browser, tmp_path):
 def test_race_runs_only_where_motion_is_welcome(browser, tmp_path, wish, moves):
     with opened(browser, [OptimizerRace("ravine", steps=40)], tmp_path, reduced_motion=wish) as page:
         check_playing(page, "Race", moves)
-
-
-@pytest.mark.parametrize("width", [390, 760])
-def test_race_fits_its_page(browser, tmp_path, width):
-    with opened(
-        browser, [OptimizerRace("tilted ravine", tuned=True)], tmp_path, viewport={"width": width, "height": 900}
-    ) as page:
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate("""() => {
-            const frame = document.querySelector('.cc').getBoundingClientRect();
-            return [...document.querySelectorAll('.cc-plot text')].map((t) => t.getBoundingClientRect())
-              .every((b) => b.left >= frame.left - 1 && b.right <= frame.right + 1);
-        }"""), "a text leaves the frame"
-
-

@@ -3,7 +3,6 @@
 Each page is looked at as a reader leaves it: scrolled through, so that every moving figure is drawn and the mathematics set, every
 fold and solution open, every question answered. It is loaded once; the theme is switched in place, as its own button does.
 """
-import os
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 import build
 
-pytestmark = pytest.mark.skipif(not os.environ.get("CAM_COURSE_LONG"), reason="takes minutes: make test-long")
+pytestmark = pytest.mark.long
 
 SITE = build.SITE
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]

@@ -4,7 +4,6 @@ The walk goes from a button before the figure to one behind it and back. On the 
 answer to its keys; `-s` prints the record.
 """
 import io
-import os
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from test_every_figure import KINDS
 
 import build
 
-pytestmark = pytest.mark.skipif(not os.environ.get("CAM_COURSE_LONG"), reason="takes minutes: make test-long")
+pytestmark = pytest.mark.long
 
 SITE = build.SITE
 QUIZZES = [p for p in build.toc_pages()

@@ -5,7 +5,6 @@ Weights are gzipped, as every web host sends them, and leave out the pictures of
 import functools
 import gzip
 import http.server
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import pytest
 
 import build
 
-pytestmark = pytest.mark.skipif(not os.environ.get("CAM_COURSE_LONG"), reason="takes minutes: make test-long")
+pytestmark = pytest.mark.long
 
 SITE = build.SITE
 PAGES = [f"{p}.html" for p in build.toc_pages()]

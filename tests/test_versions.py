@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 import versions
 
-long = pytest.mark.skipif(not os.environ.get("CAM_COURSE_LONG"), reason="takes minutes: make test-long")
-
 
 def test_every_dependency_states_a_floor_and_no_ceiling():
     assert len(versions.floors()) >= 15  # floors() takes nothing but name>=version
@@ -46,7 +44,7 @@ def run_tests(python: Path) -> subprocess.CompletedProcess:
     return subprocess.run([python, str(versions.ROOT/"tests"/"versions.py"), "--test"], env=env, capture_output=True, text=True)
 
 
-@long
+@pytest.mark.long
 def test_lowest(tmp_path):
     python = environment("lowest", tmp_path/"venv")
     told = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True)
@@ -57,7 +55,7 @@ def test_lowest(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-@long
+@pytest.mark.long
 def test_newest(tmp_path):
     "Where pip would put nothing newer than what is here, the other tests have said it already."
     ask = [sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--upgrade", "--report", str(tmp_path/"report.json")]

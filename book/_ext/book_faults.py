@@ -1,8 +1,11 @@
-"""The page on faults: the table that tests/fault_table.py made, never typed.
+"""The page on faults: the tables that tests/fault_table.py and `make test-long` made, never typed.
 
     ```{faults}
     ```
+    ```{long-tests}
+    ```
 """
+import ast
 import html
 import json
 from pathlib import Path
@@ -30,18 +33,44 @@ def table_html(parts: dict) -> str:
     return "".join(out)
 
 
-class Faults(Directive):
-    "All parts of tests/results/faults.json."
+def long_html(files: dict[str, dict], tests: Path) -> str:
+    "A row for each file of tests that `make test` leaves out: what it holds to, and what became of it last."
+    rows = []
+    for name, row in files.items():
+        doc = (ast.get_docstring(ast.parse((tests/name).read_text(encoding="utf-8"))) or name).split("\n\n")[0].replace("\n", " ")
+        result = f"<strong>{len(row['failed'])} failed</strong>" if row["failed"] else "all passed"
+        if row["skipped"]: result += f", {len(row['skipped'])} left out"
+        minutes = f"{row['seconds']/60:.0f} min" if row["seconds"] >= 90 else f"{row['seconds']} s"
+        rows.append(f"<tr><th scope=row>{html.escape(doc)} <code>{html.escape(name)}</code></th><td>{row['passed']:,}</td>"
+                    f"<td>{result}</td><td>{minutes}</td><td>{html.escape(row['stamp']['date'][:10])}</td></tr>")
+    head = "".join(f"<th scope=col>{name}</th>" for name in ("tests", "passed", "result", "time", "last run"))
+    return f'<table class="bench faults"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+class Results(Directive):
+    "A table from a file of tests/results."
+    file, remedy = "", ""
 
     def run(self) -> list[nodes.Node]:
         env = self.state.document.settings.env
-        path = Path(env.srcdir)/"tests"/"results"/"faults.json"
+        path = Path(env.srcdir)/"tests"/"results"/self.file
         env.note_dependency(str(path))
-        if not path.exists():
-            raise self.error("no fault table: run `python tests/fault_table.py`")
-        parts = json.loads(path.read_text(encoding="utf-8"))["parts"]
-        return [nodes.raw("", table_html(parts), format="html")]
+        if not path.exists(): raise self.error(f"no {path.name}: run `{self.remedy}`")
+        return [nodes.raw("", self.table(json.loads(path.read_text(encoding="utf-8")), path.parents[1]), format="html")]
+
+
+class Faults(Results):
+    file, remedy = "faults.json", "python tests/fault_table.py"
+
+    def table(self, found: dict, tests: Path) -> str: return table_html(found["parts"])
+
+
+class LongTests(Results):
+    file, remedy = "long.json", "make test-long"
+
+    def table(self, found: dict, tests: Path) -> str: return long_html(found["files"], tests)
 
 
 def setup(app) -> None:
     app.add_directive("faults", Faults)
+    app.add_directive("long-tests", LongTests)
