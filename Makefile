@@ -7,7 +7,7 @@ PORT   ?= 8000
 NB     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help book site serve test test-long lint export outputs bench readme student pdf zip coverage release-check clean distclean
+.PHONY: help checked book site serve test test-long lint export outputs bench readme student pdf zip coverage release-check clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,12 +33,15 @@ lint: $(READY)
 	@$(BIN)/ruff check -q .
 	@$(BIN)/mypy -p cam_course
 
-test: lint book  ## lint, notebooks against library, every notebook at smoke scale, tests, pages in a browser
+checked: $(READY)
+	@$(MAKE) --no-print-directory -j2 lint book
+
+test: checked  ## lint, notebooks against library, every notebook at smoke scale, tests, pages in a browser
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests
 
 LONG_RUN := OMP_NUM_THREADS=1 CAM_COURSE_LONG=1 $(BIN)/python -m pytest -q --record-long
 
-test-long: lint book  ## test, and what takes hours (ONLY=tests/test_pdf.py: this file); writes tests/results/long.json
+test-long: checked  ## test, and what takes hours (ONLY=tests/test_pdf.py: this file); writes tests/results/long.json
 ifdef ONLY
 	@$(LONG_RUN) $(ONLY)
 else
