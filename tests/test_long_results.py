@@ -29,7 +29,7 @@ def test_every_file_with_long_tests_has_its_last_results():
     files = {p.name for p in HERE.glob("test_*.py") if any(m in p.read_text(encoding="utf-8") for m in mark)}
     files -= {Path(__file__).name, "test_faults.py"}   # the fault table has those
     rows = json.loads(long_results.RESULTS.read_text(encoding="utf-8"))["files"]
-    assert len(files) >= 8 and files == set(rows), "run `make test-long ONLY=tests/...` for " + ", ".join(sorted(files ^ set(rows)))
+    assert len(files) >= 8 and files <= set(rows), "run `make test-long ONLY=tests/...` for " + ", ".join(sorted(files - set(rows)))
     for name, row in rows.items():
         assert row["passed"] and row["seconds"] and {"date", "commit", "torch"} <= set(row["stamp"]), name
         assert row["failed"] == [], f"{name} failed when it was last run: {row['failed']}"
