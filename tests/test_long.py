@@ -1,4 +1,4 @@
-"What takes minutes: `make test-long` runs it, `make test` leaves it out."
+"A training from the command line learns what it should: `shapes` in three epochs, real images in two."
 
 import csv
 import os

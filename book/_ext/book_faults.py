@@ -37,7 +37,8 @@ def long_html(files: dict[str, dict], tests: Path) -> str:
     "A row for each file of tests that `make test` leaves out: what it holds to, and what became of it last."
     rows = []
     for name, row in files.items():
-        doc = (ast.get_docstring(ast.parse((tests/name).read_text(encoding="utf-8"))) or name).split("\n\n")[0].replace("\n", " ")
+        doc = ast.get_docstring(ast.parse((tests/name).read_text(encoding="utf-8"))) or name
+        doc = doc.split("\n\n")[0].replace("\n", " ").replace("`", "")
         result = f"<strong>{len(row['failed'])} failed</strong>" if row["failed"] else "all passed"
         if row["skipped"]: result += f", {len(row['skipped'])} left out"
         minutes = f"{row['seconds']/60:.0f} min" if row["seconds"] >= 90 else f"{row['seconds']} s"
