@@ -106,6 +106,30 @@ def _restored(modules: Sequence[nn.Module], optimizer: Optimizer, loader: Any) -
 
 
 
+# %% ../nbs/20_lr_finder.ipynb #20chlast
+def _convolved(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
+    "Weights of 2-D convolutions on a CPU, and what the optimizer keeps for each, that don't lie channels-last yet."
+    bound = isinstance(model, nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod")   # to their layout
+    if bound or model._compiled_call_impl is not None or not torch.backends.mkldnn.is_available():
+        return []
+    weights = {m._parameters.get("weight") for m in model.modules() if isinstance(m, nn.Conv2d)}
+    tensors = [t for w in weights if w is not None for t in (w, *_tensors(optimizer.state.get(w, {}))) if t.shape == w.shape]
+    return [t for t in tensors if t.device.type == "cpu" and t.dtype in (torch.float32, torch.bfloat16)
+            and not t._is_view() and not t.is_contiguous(memory_format=torch.channels_last)]
+
+
+@contextlib.contextmanager
+def _channels_last(tensors: list[Tensor]) -> Iterator[None]:
+    "Inside the block copies that lie channels-last stand in for the tensors; their own memory isn't touched."
+    own = [(t, t.data) for t in tensors]
+    try:
+        for t in tensors:
+            t.data = t.data.contiguous(memory_format=torch.channels_last)
+        yield
+    finally:
+        for t, data in own:
+            t.data = data
+
 # %% ../nbs/20_lr_finder.ipynb #82fa1ccb
 def _rates(start_lr: float, end_lr: float, num_iter: int, step_mode: str) -> np.ndarray:
     "The rate of each step, both ends exact."
@@ -232,20 +256,34 @@ class LRFinder:
         with bar, preserved(*self.modules), _restored(self.modules, self.optimizer, loader):
             if not self.model.training:
                 self.model.train()
-            losses, why = self._train(bar, loader, beta, diverge_th, last=len(rates))
+            batches = (_pair(batch, self.device) for batch in _cycle(loader))
+            first = next(batches)
+            with _channels_last(self._movable(first[0])):
+                losses, why = self._train(bar, itertools.chain([first], batches), beta, diverge_th, last=len(rates))
         return LRFinderResult(rates[:len(losses)], losses, ewma(losses, beta), why)
 
+    def _movable(self, x: Any) -> list[Tensor]:
+        "What may lie channels-last during the test: nothing if the model fails so, as `.view` of a picture does."
+        tensors = _convolved(self.model, self.optimizer)
+        try:
+            if tensors:
+                with preserved(*self.modules), _restored(self.modules, self.optimizer, ()), torch.no_grad(), _channels_last(tensors):
+                    self.model(x)
+        except RuntimeError:
+            return []
+        return tensors
+
     def _train(
-        self, rates: Iterable[float], loader: Iterable, beta: float, diverge_th: float, last: int
+        self, rates: Iterable[float], batches: Iterable, beta: float, diverge_th: float, last: int
     ) -> tuple[list, str]:
         "One step at each rate: the losses, and why it ended."
         groups, top = self.optimizer.param_groups, self._present()
         ratios = [float(g["lr"])/top if top > 0 else 1.0 for g in groups]
         losses, average, first, best = [], 0.0, None, np.inf
-        for step, (lr, batch) in enumerate(zip(rates, _cycle(loader), strict=False), start=1):
+        for step, (lr, (x, y)) in enumerate(zip(rates, batches, strict=False), start=1):
             for group, ratio in zip(groups, ratios, strict=True):
                 _set_rate(group, float(lr)*ratio)
-            losses.append(self._step(*_pair(batch, self.device), learn=step < last))   # the last update would be undone
+            losses.append(self._step(x, y, learn=step < last))   # the last update would be undone
             if not np.isfinite(losses[-1]):
                 break
             average = beta*average + (1 - beta)*losses[-1]

@@ -1,4 +1,4 @@
-"""cam_course.lr_finder and lr_curve: everything restored, odd curves, loaders, groups, JavaScript."""
+"""cam_course.lr_finder: everything restored, loaders, groups."""
 import copy
 import itertools
 import random
@@ -7,17 +7,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from jsbox import load
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cam_course.averages import ewma
 from cam_course.data import shapes
-from cam_course.lr_curve import METHODS, FourRules, LRFinderResult, four_rules, local_line, trimmed, valley_loss
+from cam_course.lr_curve import METHODS
 from cam_course.lr_finder import Batches, LRFinder
-
-U = np.linspace(-7, 1, 100)
-LR = 10**U
 
 
 class Net(nn.Module):
@@ -225,104 +221,6 @@ def test_nan_and_infinity_stop_at_once(bad):
     assert str(r) and r.alt() and r.plot()
 
 
-# ---- curves
-
-def curve(y, **kw): return LRFinderResult(LR[:len(y)], np.asarray(y), **kw)
-
-
-@pytest.mark.parametrize(("y", "says"), [
-    (np.full(100, 2.3), "flat"), (np.linspace(2, 9, 100), "only rises"), (np.zeros(100), "flat"), (-np.ones(100), "flat"),
-    (valley_loss(U)[:9], "too short"), ([2.0], "too short"), ([], "no finite loss"), ([np.nan]*100, "no finite loss"),
-    ([2.0, np.nan, 1.0], "too short"), (np.full(100, 1e30), "flat"), (np.full(100, 1e-30), "flat")])
-def test_curves_that_show_nothing(y, says):
-    r = curve(y)
-    for m in METHODS: assert r.suggestion(m) is None and says in r.why(m)
-    assert "no suggestion: " in str(r) and r.alt() and r.plot()
-
-
-def test_noise_alone_never_gives_a_number():
-    for n, seed in itertools.product((20, 40, 100, 300), range(100)):
-        rng = np.random.default_rng(seed)
-        r = LRFinderResult(np.geomspace(1e-7, 10, n), 2.3 + rng.normal(0, 0.1, n))
-        assert r.suggestion("steep") is None, (n, seed)
-
-
-def test_ends_of_the_range_are_remarked():
-    falling = curve(2.3 - 1/(1 + np.exp(-3*(U - 1))))
-    assert all(isinstance(falling.suggestion(m), float) and "larger end_lr" in falling.why(m) for m in METHODS)
-    late = LRFinderResult(np.geomspace(1e-2, 10, 60), valley_loss(np.linspace(-2, 1, 60)))
-    assert isinstance(late.suggestion("steep"), float) and "smaller start_lr" in late.why("steep")
-    assert "larger" not in curve(valley_loss(U)).why() and "smaller" not in curve(valley_loss(U)).why()
-    stopped = curve(2.3 - 1/(1 + np.exp(-3*(U - 1))), stopped_because="diverged: ...")
-    assert "larger" not in stopped.why()
-
-
-def test_a_suggestion_does_not_depend_on_the_scale_of_the_loss():
-    y = valley_loss(U) + np.random.default_rng(0).normal(0, 0.03, 100)
-    for m in METHODS: assert curve(y).suggestion(m) == curve(1000*y).suggestion(m) == curve(y - 7).suggestion(m)
-
-
-@pytest.mark.parametrize("mode", [np.geomspace, np.linspace])
-def test_exact_on_a_noiseless_valley(mode):
-    "Also with linear steps, whose points crowd at the right."
-    lr = mode(1e-7 if mode is np.geomspace else 1e-4, 10 if mode is np.geomspace else 0.3, 400)
-    r = LRFinderResult(lr, valley_loss(np.log10(lr)))
-    off = r.suggestion("steep", skip_start=0)/1e-2
-    assert (0.8 < off < 1.25) if mode is np.geomspace else (0.5 < off < 2)
-    assert 0.007 < r.suggestion("minimum", skip_start=0) < 0.032      # a line rounds the corner: early, never late
-
-
-def test_local_line():
-    rng = np.random.default_rng(0)
-    u = np.sort(rng.uniform(-4, 1, 60))
-    fit, slope, noise = local_line(u, 3 - 2*u)
-    assert np.allclose(fit, 3 - 2*u, atol=1e-12) and np.allclose(slope, -2, atol=1e-10) and noise < 1e-11
-    y, i = np.sin(u) + rng.normal(0, 0.1, 60), 30                    # one point against numpy's weighted polynomial
-    w = (1 - np.minimum(np.abs(u - u[i]), 1)**3)**3
-    b, a = np.polyfit(u - u[i], y, 1, w=np.sqrt(w))
-    fit, slope, _ = local_line(u, y)
-    assert fit[i] == pytest.approx(a, abs=1e-12) and slope[i] == pytest.approx(b, abs=1e-12)
-
-
-def test_local_line_knows_its_noise():
-    "Standard errors against the scatter of 400 fits."
-    rng = np.random.default_rng(0)
-    u = np.linspace(-4, 1, 60)
-    fits = [local_line(u, 3 - 2*u + rng.normal(0, 0.1, 60)) for _ in range(400)]
-    assert np.median([f[2] for f in fits]) == pytest.approx(np.std([f[0] for f in fits], axis=0).max(), rel=0.15)
-
-
-def longest_fall(y):
-    "fastai's valley by its definition: all falling subsequences, by brute force over the end's best length."
-    best = [1]*len(y)
-    for i in range(len(y)):
-        for j in range(i):
-            if y[i] < y[j]: best[i] = max(best[i], best[j] + 1)
-    end = best.index(max(best))
-    return end - best[end] + int(best[end]/3) + int(best[end]/6)
-
-
-def test_valley_is_fastais():
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        y = rng.normal(0, 1, 40).cumsum()
-        assert four_rules(np.arange(40.0), y, np.gradient(y))["valley"] == longest_fall(y)
-
-
-def test_trim():
-    y = np.r_[np.linspace(2, 1, 80), np.geomspace(1.01, 300, 20)]
-    part = trimmed(y, ewma(y, 0.5))
-    assert part.start == 10 and y[part].max() <= 2*2 - y.min() + 0.05 < y[part.stop]
-    assert trimmed(y[:80], y[:80]) == slice(8, 76) and trimmed(y[:80], y[:80], 3, 0) == slice(3, 80)
-    assert trimmed(y[:0], y[:0]) == slice(0, 0)
-
-
-@pytest.mark.parametrize(("lr", "loss", "says"), [([1, 2], [1], "give as many"), ([2, 1], [1, 1], "increasing"),
-                                                 ([0, 1], [1, 1], "positive")])
-def test_bad_curves(lr, loss, says):
-    with pytest.raises(ValueError, match=says): LRFinderResult(np.array(lr), np.array(loss))
-
-
 # ---- loaders and arguments
 
 def plain():
@@ -398,7 +296,6 @@ def test_image_data_and_batches():
     (lambda f: LRFinder(f.model, f.optimizer, nn.CrossEntropyLoss(reduction="none")).range_test(pairs()),
      r"shape \(6,\): take its mean"),
     (lambda f: LRFinder(f.model, f.optimizer, lambda a, b: 1.0).range_test(pairs()), "got float"),
-    (lambda f: curve(valley_loss(U)).suggestion("steepest"), "did you mean 'steep'|choose one of"),
     (lambda f: Batches(shapes(20), 50), "batch_size must be a whole number >= 1 and <= 20"),
     (lambda f: f.over_seeds(0, pairs()), "k must be"),
 ])
@@ -437,41 +334,3 @@ def test_over_seeds():
         if len(found) > 1:
             assert spread.range(m) == (min(found), max(found)) and spread.suggestion(m) == np.median(found)
     assert str(spread) and spread.alt() and spread.plot()
-    flat = type(spread)((curve(np.ones(100)),)*3)
-    assert flat.suggestion() is None and flat.range() is None and flat.plot() and "none" in str(flat)
-
-
-# ---- the figure
-
-def test_javascript_agrees():
-    js = load("math/lr_finder.js")
-    assert np.allclose(js("valleyLoss", U), valley_loss(U), rtol=0, atol=1e-12)
-    for seed, (noise, beta) in enumerate(itertools.product((0.003, 0.05, 0.3), (0.0, 0.8, 0.98))):
-        figure = FourRules(noise=noise, beta=beta, seed=seed % 8)
-        want = figure.reading()
-        got = js("reading", figure.seed, noise, beta)
-        assert np.allclose(got["loss"], want["loss"], rtol=0, atol=1e-9)
-        assert np.allclose(got["smoothed"], want["smoothed"], rtol=0, atol=1e-9)
-        assert [got["start"], got["stop"]] == [want["start"], want["stop"]]
-        assert np.allclose(got["fit"], want["fit"], rtol=0, atol=1e-9)
-        for way in ("line", "ewma"):
-            assert {k: pytest.approx(v, abs=1e-9) for k, v in got[way].items()} == want[way]
-
-
-def test_figure_in_words():
-    figure = FourRules()
-    assert "noise 0.03" in figure.alt() and "steep" in figure.alt()
-    with pytest.raises(ValueError, match="noise"): FourRules(noise=-1)
-    with pytest.raises(ValueError, match="beta"): FourRules(beta=1)
-
-
-def test_the_figure_moves(browser, tmp_path):
-    from figpage import opened
-    with opened(browser, [FourRules()], tmp_path) as page:
-        said = page.inner_text(".cc-readout")
-        page.locator("input[data-trait=noise]").focus()
-        for _ in range(6): page.keyboard.press("ArrowRight")
-        page.wait_for_function(f"document.querySelector('.cc-readout').textContent !== {said!r}")
-        said = page.inner_text(".cc-readout")
-        page.click("text=Another run")
-        page.wait_for_function(f"document.querySelector('.cc-readout').textContent !== {said!r}")
