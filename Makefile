@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PEERS  := build/peers
 PORT   ?= 8000
 NB     ?=
 
@@ -73,8 +74,12 @@ coverage: $(READY)  ## lines and branches of the library that the tests reach
 release-check: $(READY)  ## what must hold before a release
 	@$(BIN)/python book/release.py
 
-bench: $(READY)  ## measure; writes tests/bench/results
-	@$(BIN)/python tests/bench/run.py
+bench: $(READY) $(PEERS)/.ready  ## measure, beside the peers (ONLY="lr_finder gradcam": these); writes tests/bench/results
+	@PYTHONPATH=$(PEERS) $(BIN)/python tests/bench/run.py $(ONLY)
+
+$(PEERS)/.ready: tests/bench/peers.txt $(READY)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --upgrade --target $(PEERS) -r $<
+	@touch $@
 
 clean:  ## remove what was built
 	@rm -rf build _book dist *.egg-info .pytest_cache .ruff_cache

@@ -72,8 +72,6 @@ class Submission:
         "Calls that open a file of this name: `Image('runs/a/figures/gradcam.png')`."
         return [c for c in self.reading.calls if any(isinstance(a, str) and a.endswith(name) for a in c.args)]
 
-
-
 # %% ../nbs/39_check.ipynb #da48dabf
 class NotMet(Exception):
     "A rule is broken; the message says where, and what to do."

@@ -230,10 +230,10 @@ def _threshold_still(figure: MapThreshold) -> "Figure":
     (raw, mask), size = figure._shown(figure.method), figure.size
     colors = torch.frombuffer(bytearray(figure.pixels), dtype=torch.uint8).view(-1, size, size, 3)
     large = evidence_at(raw, (size, size))
-    left.imshow(colors[figure.image], extent=(0, size, size, 0))
+    left.imshow(colors[figure.image].numpy(), extent=(0, size, size, 0))
     for plane, level, color in ((mask.float(), 0.5, "white"), (large, figure.threshold*float(large.max()), PALETTE[0])):
         if plane.max() > 0:
-            left.contour(plane, [level], colors=[color], extent=(0, size, 0, size), linewidths=2)
+            left.contour(plane.numpy(), [level], colors=[color], extent=(0, size, 0, size), linewidths=2)
     left.set(xticks=[], yticks=[], title=f"{figure.methods[figure.method]}, {figure.titles[figure.image]}")
     levels = [k/50 for k in range(1, 51)]
     for k, name in enumerate(figure.methods):

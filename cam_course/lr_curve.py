@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'FINISHED', 'REACH', 'SPAN', 'EQUAL', 'valley_loss', 'local_line', 'valley_point', 'slide_point',
-           'steep_point', 'four_rules', 'trimmed', 'LRFinderResult', 'FourRules', 'LRFinderSpread']
+           'steep_point', 'four_rules', 'trimmed', 'LRFinderResult', 'largest_fall', 'FourRules', 'LRFinderSpread']
 
 # %% ../nbs/20_lr_curve.ipynb #1f2fe15c
 import statistics
@@ -37,17 +37,8 @@ SPAN = 1.2       # decades between the two slopes that `slide` compares (fastai:
 EQUAL = 0.06     # how far they may differ, per decade, as a part of the whole fall (fastai: 0.005 a step)
 
 # %% ../nbs/20_lr_curve.ipynb #fab332d1
-def local_line(
-    u: np.ndarray,        # (n,) log10 of the rates, increasing
-    y: np.ndarray,        # (n,) losses
-    reach: float = REACH, # weights fall to 0 at this distance, or at the 7th nearest point if that is farther
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Value and slope (per decade) at each point of a straight line fitted to its neighbours, and the values' noise.
-
-    Tricube weights (Cleveland 1979). It looks both ways, so it has no lag, as an EWMA has. The noise is the standard
-    error of the least certain value, from the losses' scatter about the lines between their neighbours (Gasser et al.
-    1986; their median, so that an explosion at the end counts little).
-    """
+def _line_weights(u: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    "Row i: what each loss counts in the fitted line's value at u[i], and in its slope there."
     x = u - u[:, None]
     far = np.abs(x)
     width = np.maximum(reach, 1.0001*np.sort(far, axis=1)[:, [min(6, len(u) - 1)]])
@@ -56,13 +47,31 @@ def local_line(
     centre = (w*x).sum(1, keepdims=True)
     tilt = w*(x - centre)
     tilt /= (tilt*x).sum(1, keepdims=True)
-    smoother = w - centre*tilt                     # row i says what each loss counts in the value at i
-    level = np.median(y)                           # taken off first: a constant stays one to the last digit
-    fit, slope = level + smoother @ (y - level), tilt @ (y - level)
+    return w - centre*tilt, tilt
+
+
+def _scatter(u: np.ndarray, y: np.ndarray) -> float:
+    """Standard deviation of one loss, from the losses' distances to the lines between their neighbours (Gasser et al.
+    1986); of those the median, so that an explosion at the end counts little."""
     left = np.diff(u)[1:]/(u[2:] - u[:-2])         # how much of the line between its neighbours is the left one
     off = (y[1:-1] - left*y[:-2] - (1 - left)*y[2:])/np.sqrt(1 + left**2 + (1 - left)**2)
-    scatter = 1.4826*np.median(np.abs(off)) if len(off) else 0.0
-    return fit, slope, float(scatter*np.sqrt((smoother**2).sum(1)).max())
+    return float(1.4826*np.median(np.abs(off))) if len(off) else 0.0
+
+# %% ../nbs/20_lr_curve.ipynb #20localln
+def local_line(
+    u: np.ndarray,        # (n,) log10 of the rates, increasing
+    y: np.ndarray,        # (n,) losses
+    reach: float = REACH, # weights fall to 0 at this distance, or at the 7th nearest point if that is farther
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Value and slope (per decade) at each point of a straight line fitted to its neighbours, and the values' noise.
+
+    Tricube weights (Cleveland 1979). It looks both ways, so it has no lag, as an EWMA has. The noise is the standard
+    error of the least certain value.
+    """
+    smoother, tilt = _line_weights(u, reach)
+    level = np.median(y)                           # taken off first: a constant stays one to the last digit
+    fit, slope = level + smoother @ (y - level), tilt @ (y - level)
+    return fit, slope, float(_scatter(u, y)*np.sqrt((smoother**2).sum(1)).max())
 
 # %% ../nbs/20_lr_curve.ipynb #3807e50d
 def valley_point(fit: np.ndarray) -> int:
@@ -117,8 +126,6 @@ def trimmed(
         over = np.flatnonzero(loss[best:] > 2*top - smoothed.min())
         stop = min(stop, best + int(over[0])) if len(over) else stop
     return slice(start, max(stop, start))
-
-
 
 # %% ../nbs/20_lr_curve.ipynb #adc45e8b
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,7 +190,20 @@ class LRFinderResult:
         with style():
             return _plot(self, skip_start, skip_end)
 
-
+# %% ../nbs/20_lr_curve.ipynb #20largfal
+def largest_fall(
+    u: np.ndarray,              # (n,) log10 of the rates, increasing
+    y: np.ndarray,              # (n,) losses
+) -> tuple[float, float]:       # the fall, >= 0, and how many standard errors of such a difference it is
+    "The clearest fall of the fitted line from one of its points to a later one."
+    smoother, off = _line_weights(u, REACH)[0], y - np.median(y)
+    fit, shared = smoother @ off, smoother @ smoother.T
+    own = np.diag(shared)
+    error = _scatter(u, y)*np.sqrt(np.maximum(own[:, None] + own - 2*shared, 0))
+    fall = np.triu(fit[:, None] - fit, 1)
+    errors = fall/np.maximum(error, 1e-10*np.abs(y).max() + 1e-300)   # what is left of rounding is no fall
+    i, j = np.unravel_index(errors.argmax(), errors.shape)
+    return float(fall[i, j]), float(errors[i, j])
 
 # %% ../nbs/20_lr_curve.ipynb #ade2ccad
 def _suggest(
@@ -197,13 +217,13 @@ def _suggest(
         return None, f"there is no finite loss ({r.stopped_because}): the fault is in the data, the model or the loss"
     if len(u) < 12:
         return None, f"too short: {len(u)} points are left of {len(r.lr)}, 12 are needed; more steps (num_iter)"
-    fit, slope, noise = local_line(u, y)
-    fall = float((np.maximum.accumulate(fit) - fit).max())
-    least = max(6*(1 + 10/len(u))*noise, 1e-9*np.abs(y).max())    # few points: their scatter is known less well
-    if fall <= least and fit[-1] - fit[0] > least:
+    fall, errors = largest_fall(u, y)
+    enough = 6*(1 + 20/len(u))                    # of noise alone fewer than one curve in ten thousand has more
+    if errors <= enough and largest_fall(u, -y)[1] > enough:
         return None, "the loss only rises: repeat with a smaller start_lr"
-    if fall <= least:
-        return None, f"flat: the fitted loss falls by {fall:.2g}, counted would be {least:.2g}, given its noise"
+    if errors <= enough:
+        return None, f"flat: it falls by {fall:.2g}, which is {errors:.1f} standard errors; {enough:.1f} would count"
+    fit, slope, _ = local_line(u, y)
     found = four_rules(u, fit, slope)[method]
     if method == "valley": found = u[valley_point(r.smoothed[part])]      # as fastai: its lag is the rule's margin
     words = {"valley": "middle of the longest fall of the smoothed loss", "steep": f"steepest fall, {slope[steep_point(u, slope)]:.2g} per decade of lr",
@@ -215,8 +235,6 @@ def _suggest(
     if first < 0.5*slope[steep_point(u, slope)]:
         words += "; but the fall begins before the range does: repeat with a smaller start_lr"
     return float(10**found), words
-
-
 
 # %% ../nbs/20_lr_curve.ipynb #1abbc3ec
 def _limits(ax: "Axes", values: np.ndarray, lr: np.ndarray) -> list[float]:
@@ -239,8 +257,6 @@ def _name(ax: "Axes", found: dict[str, float], rows: list[float], u: np.ndarray,
         side, dx = ("right", -4) if (np.log10(lr) - left)/(right - left) > 0.8 else ("left", 4)
         ax.annotate(f"{name} {lr:.1e}", (lr, row), (dx, 0), textcoords="offset points", color=color, fontsize=10, ha=side,
                     va="center", fontweight="bold", path_effects=[withStroke(linewidth=3, foreground="white")])
-
-
 
 # %% ../nbs/20_lr_curve.ipynb #b7e231dd
 def _plot(r: LRFinderResult, skip_start: int | None, skip_end: int | None) -> "Figure":
@@ -305,8 +321,6 @@ class FourRules(Interactive):
 
     def still(self) -> "Figure": return _rules_still(self)
 
-
-
 # %% ../nbs/20_lr_curve.ipynb #f949f9de
 def _rules_still(figure: FourRules) -> "Figure":
     import matplotlib.pyplot as plt
@@ -362,8 +376,6 @@ class LRFinderSpread:
         with style():
             return _plot_spread(self)
 
-
-
 # %% ../nbs/20_lr_curve.ipynb #206a0243
 def _plot_spread(s: LRFinderSpread) -> "Figure":
     import matplotlib.pyplot as plt
@@ -382,6 +394,7 @@ def _plot_spread(s: LRFinderSpread) -> "Figure":
     for row, (m, _) in zip(rows, sorted(medians.items(), key=lambda item: item[1]), strict=False):
         ax.plot(s.range(m), [row - 0.12*(rows[0] - rows[-1])]*2, color=PALETTE[1 + METHODS.index(m)], lw=4, alpha=0.4)
     _name(ax, medians, rows, np.log10(lr), middle)
-    widest = max((b/a, m) for m in medians for a, b in filter(None, [s.range(m)]))
-    ax.set_title(f"{len(s.results)} seeds: {widest[1]} moves most, by a factor of {widest[0]:.1f}")
+    widest = max(((b/a, m) for m in medians for a, b in filter(None, [s.range(m)])), default=None)
+    ax.set_title(f"{len(s.results)} seeds: {widest[1]} moves most, by a factor of {widest[0]:.1f}" if widest else
+                 f"{len(s.results)} seeds: none of the rules gave a number in more than half of them")
     return fig

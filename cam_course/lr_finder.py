@@ -65,8 +65,6 @@ def _generators(thing: Any, depth: int = 6, seen: set[int] | None = None) -> Ite
         for part in parts:
             yield from _generators(part, depth - 1, seen)
 
-
-
 # %% ../nbs/20_lr_finder.ipynb #bf2b0eda
 @contextlib.contextmanager
 def _restored(modules: Sequence[nn.Module], optimizer: Optimizer, loader: Any) -> Iterator[None]:
@@ -103,8 +101,6 @@ def _restored(modules: Sequence[nn.Module], optimizer: Optimizer, loader: Any) -
                 tensor.copy_(copy)
         for set_back in rewind:
             set_back()
-
-
 
 # %% ../nbs/20_lr_finder.ipynb #20chlast
 def _convolved(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
@@ -153,8 +149,6 @@ def _cycle(loader: Iterable) -> Iterator:
         if empty:
             raise ValueError(f"the loader ({type(loader).__name__}) gives no batches")
 
-
-
 # %% ../nbs/20_lr_finder.ipynb #04f23742
 def _pair(batch: Any, device: torch.device) -> tuple[Any, Any]:
     "Input and target of a batch, on the device."
@@ -180,8 +174,6 @@ def _to(thing: Any, device: torch.device) -> Any:
         return [_to(v, device) for v in thing]
     return thing.to(device, non_blocking=True) if hasattr(thing, "to") else thing
 
-
-
 # %% ../nbs/20_lr_finder.ipynb #7f0186bb
 class Batches:
     """Training batches of an `ImageData`, drawn as the Trainer draws them: a loader for any loop.
@@ -204,8 +196,6 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for epoch in itertools.count():
             yield from epoch_batches(self.data, self.batch_size, self.transform, self.normalize, self.seed, epoch)
-
-
 
 # %% ../nbs/20_lr_finder.ipynb #80159196
 class LRFinder:

@@ -12,6 +12,7 @@ from cam_course.lr_curve import (
     LRFinderResult,
     LRFinderSpread,
     four_rules,
+    largest_fall,
     local_line,
     trimmed,
     valley_loss,
@@ -35,10 +36,29 @@ def test_curves_that_show_nothing(y, says):
 
 
 def test_noise_alone_never_gives_a_number():
-    for n, seed in itertools.product((20, 40, 100, 300), range(100)):
+    for n, seed in itertools.product((15, 20, 40, 100, 300), range(100)):
         rng = np.random.default_rng(seed)
         r = LRFinderResult(np.geomspace(1e-7, 10, n), 2.3 + rng.normal(0, 0.1, n))
         assert r.suggestion("steep") is None, (n, seed)
+
+
+def test_a_fall_that_an_eye_sees_is_found():
+    "A net's curve: four times the noise of one loss deep, exploding at the end, in 100 steps."
+    y = 2.4 - 0.16/(1 + np.exp(-2*(U + 2.5))) + np.maximum(0, np.exp(2*(U + 0.5)) - 1)
+    runs = [curve(y + np.random.default_rng(seed).normal(0, 0.04, 100)) for seed in range(100)]
+    assert sum(r.suggestion("steep") is not None for r in runs) >= 97
+
+
+def test_standard_errors_of_a_fall():
+    "Against the scatter of many fits: the difference of two points of the line, and the pair that is taken."
+    rng, u = np.random.default_rng(0), np.linspace(-6, 1, 80)
+    truth = 2 - np.tanh(2*u)
+    fits = np.array([local_line(u, truth + rng.normal(0, 0.1, 80))[0] for _ in range(400)])
+    found = np.array([largest_fall(u, truth + rng.normal(0, 0.1, 80)) for _ in range(400)])
+    spread = (fits[:, 20] - fits[:, 70]).std()
+    assert np.median(found[:, 0]) == pytest.approx(largest_fall(u, truth)[0], rel=0.05)
+    assert np.median(found[:, 0]/found[:, 1]) == pytest.approx(spread, rel=0.25)
+    assert largest_fall(u, truth[::-1])[0] == 0 and largest_fall(u, np.full(80, 3.7)) == (0, 0)
 
 
 def test_ends_of_the_range_are_remarked():
@@ -124,6 +144,9 @@ def test_an_unknown_rule_is_named():
 def test_a_spread_of_flat_curves_suggests_nothing():
     flat = LRFinderSpread((curve(np.ones(100)),)*3)
     assert flat.suggestion() is None and flat.range() is None and flat.plot() and "none" in str(flat)
+    mixed = LRFinderSpread((curve(valley_loss(U)), *flat.results))
+    assert mixed.suggestion() is None and mixed.range() is not None
+    assert "none of the rules" in mixed.plot().axes[0].get_title(loc="left")
 
 
 # ---- the figure

@@ -1,6 +1,6 @@
 """How long a range test takes: ours beside torch-lr-finder, in turn on the same net and loader, as a ratio.
 
-    python tests/bench/bench_lr_finder.py [--width 8] [--batch 32] [--steps 100] [--pairs 5] [--device cpu] [--threads 1]
+    python tests/bench/bench_lr_finder.py [--width 8] [--batch 32] [--steps 100] [--pairs 9] [--device cpu] [--threads 1]
 
 Two comparisons: the same steps over the same range; and each as it comes, from 1e-7 to 10 with its own rule for when the
 loss has diverged. Both put everything back. On a CPU the clock is the processor's, so that other programs don't count.
@@ -55,12 +55,11 @@ def theirs(model, optimizer, loader, steps, end_lr):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in {"width": 8, "batch": 32, "steps": 100, "pairs": 5, "device": "cpu", "threads": 1}.items():
+    for name, value in {"width": 8, "batch": 32, "steps": 100, "pairs": 9, "device": "cpu", "threads": 1}.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     a = parser.parse_args()
     if importlib.util.find_spec("torch_lr_finder") is None:
-        print("torch-lr-finder is not installed, so there is nothing to compare with: "
-              "pip install --no-deps --target PEERS torch-lr-finder, then run with PYTHONPATH=PEERS", file=sys.stderr)
+        print("torch-lr-finder is not installed, so there is nothing to compare with: run make bench ONLY=lr_finder", file=sys.stderr)
         sys.exit(2)
     torch.set_num_threads(a.threads)
     parts = make(a.width, a.batch, a.device)
