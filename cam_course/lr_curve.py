@@ -153,7 +153,7 @@ class LRFinderResult:
 
     def suggestion(
         self,
-        method: str = "valley",            # "valley", "steep", "slide" or "minimum"
+        method: str = "steep",             # "valley", "steep", "slide" or "minimum"
         skip_start: int | None = None,     # steps to leave out at the start; None: a tenth
         skip_end: int | None = None,       # and at the end; None: a twentieth, 5 at most
     ) -> float | None:
@@ -163,7 +163,7 @@ class LRFinderResult:
         """
         return _suggest(self, method, skip_start, skip_end)[0]
 
-    def why(self, method: str = "valley", skip_start: int | None = None, skip_end: int | None = None) -> str:
+    def why(self, method: str = "steep", skip_start: int | None = None, skip_end: int | None = None) -> str:
         "What the suggestion was read from, or why there is none."
         return _suggest(self, method, skip_start, skip_end)[1]
 
@@ -171,8 +171,9 @@ class LRFinderResult:
         lines, found = [f"{len(self.lr)} steps, {self.stopped_because}"], [_suggest(self, m) for m in METHODS]
         if all(lr is None for lr, _ in found): return f"{lines[0]}\nno suggestion: {found[0][1]}"
         for method, (lr, why) in zip(METHODS, found, strict=True):
-            lines.append(f"{method:8} {'none' if lr is None else f'{lr:.2e}':>8}  {why}")
-        return "\n".join(lines)
+            reason, *remarks = why.split("; but ")       # the remarks are the same for all rules
+            lines.append(f"{method:8} {'none' if lr is None else f'{lr:.2e}':>8}  {reason}")
+        return "\n".join([*lines, *(f"but {remark}" for remark in remarks)])
 
     __repr__ = __str__
 
@@ -198,8 +199,7 @@ def largest_fall(
     "The clearest fall of the fitted line from one of its points to a later one."
     smoother, off = _line_weights(u, REACH)[0], y - np.median(y)
     fit, shared = smoother @ off, smoother @ smoother.T
-    own = np.diag(shared)
-    error = _scatter(u, y)*np.sqrt(np.maximum(own[:, None] + own - 2*shared, 0))
+    error = _scatter(u, y)*np.sqrt(np.maximum((own := np.diag(shared))[:, None] + own - 2*shared, 0))
     fall = np.triu(fit[:, None] - fit, 1)
     errors = fall/np.maximum(error, 1e-10*np.abs(y).max() + 1e-300)   # what is left of rounding is no fall
     i, j = np.unravel_index(errors.argmax(), errors.shape)
@@ -231,8 +231,7 @@ def _suggest(
              "minimum": f"a tenth of {10**u[fit.argmin()]:.2g}, where the loss is lowest"}[method]
     if r.stopped_because == FINISHED and fit.argmin() >= len(u) - 2:
         words += "; but the loss is still falling at the end of the range: repeat with a larger end_lr"
-    first = slope[:int(np.searchsorted(u, u[0] + REACH/3)) + 1].mean()
-    if first < 0.5*slope[steep_point(u, slope)]:
+    if slope[:int(np.searchsorted(u, u[0] + REACH/3)) + 1].mean() < 0.5*slope[steep_point(u, slope)]:
         words += "; but the fall begins before the range does: repeat with a smaller start_lr"
     return float(10**found), words
 
@@ -343,16 +342,16 @@ class LRFinderSpread:
     "Range tests with several seeds: how far the suggestions depend on luck."
     results: tuple[LRFinderResult, ...]
 
-    def all(self, method: str = "valley") -> list[float]:
+    def all(self, method: str = "steep") -> list[float]:
         "The suggestions of the runs that gave one."
         return [lr for r in self.results if (lr := r.suggestion(method)) is not None]
 
-    def suggestion(self, method: str = "valley") -> float | None:
+    def suggestion(self, method: str = "steep") -> float | None:
         "The median over the runs; None unless more than half of them gave a number."
         found = self.all(method)
         return statistics.median(found) if 2*len(found) > len(self.results) else None
 
-    def range(self, method: str = "valley") -> tuple[float, float] | None:
+    def range(self, method: str = "steep") -> tuple[float, float] | None:
         "Smallest and largest suggestion."
         return (min(found), max(found)) if (found := self.all(method)) else None
 
