@@ -139,7 +139,8 @@ class Visit:
 @every_page
 @pytest.mark.parametrize(("width", "schemes"), [(1300, ["dark", "light"]), (390, ["light"])], ids=["wide", "phone"])
 def test_page_in_the_browser(browser, address, page, width, schemes):
-    "No request leaves the machine, nothing fails, and nothing is wider than the screen; a wide one is opened in the dark, and lit."
+    """No request leaves the machine, nothing fails, nothing is wider than the screen, no picture is stretched; a wide page
+    is opened in the dark, and lit."""
     with Visit(browser, address, page, width, schemes[0]) as v:
         for scheme in schemes:
             v.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
@@ -148,12 +149,18 @@ def test_page_in_the_browser(browser, address, page, width, schemes):
             wide = v.page.evaluate("document.documentElement.scrollWidth")
             assert not v.trouble
             assert wide <= width, f"{wide} px wide on a screen of {width}: {v.page.evaluate(WIDEST)}"
+        assert not (stretched := v.page.evaluate(STRETCHED)), f"shown in another shape than they have: {stretched}"
 
 
 WIDEST = """() => [...document.querySelectorAll("main *")]
     .filter((e) => e.getBoundingClientRect().right > innerWidth + 1
         && !e.closest("pre, .pst-scrollable-table-container, mjx-container")).slice(0, 3)
     .map((e) => e.outerHTML.slice(0, 120))"""
+
+
+STRETCHED = """() => [...document.querySelectorAll("main img")].filter((i) => i.clientWidth && i.naturalWidth
+        && Math.abs(i.clientWidth / i.clientHeight * i.naturalHeight / i.naturalWidth - 1) > 0.03)
+    .slice(0, 3).map((i) => `${i.src.slice(-30)}: ${i.clientWidth}x${i.clientHeight} of ${i.naturalWidth}x${i.naturalHeight}`)"""
 
 
 def moving_pages() -> list[str]:

@@ -87,9 +87,11 @@ def opening_page(app, pagename, templatename, context, doctree) -> None:
 
 def mend_html(app, pagename, templatename, context, doctree) -> None:
     """What the writers get wrong for screen readers: a fold's label hides its text, references have a role that is no
-    more, and the parameters of a long signature are a definition list without terms."""
+    more, and the parameters of a long signature are a definition list without terms. A picture's size as a style would
+    keep its height where a phone narrows it; as attributes it only keeps the place free."""
     if not (body := context.get("body")): return
     body = re.sub(r' aria-label="Toggle hidden content"| role="doc-biblioentry"|(?<=<div) role="list"', "", body)
+    body = re.sub(r'(<img [^>]*)style="width: (\d+)px; height: (\d+)px;"', r'\1width="\2" height="\3"', body)
     body = re.sub(r'<div class="quiz.*?<details', lambda m: _unlinked(m[0]), body, flags=re.S)
     context["body"] = re.sub(r'<dt class="sig.*?</dt>', lambda m: _parameters(m[0]), body, flags=re.S)
 
