@@ -126,7 +126,7 @@ class Visit:
     def read_to_the_end(self):
         "Scroll through, so that everything lazy is loaded, and wait for the mathematics."
         self.page.evaluate("""async () => {
-            for (let y = 0; y < document.documentElement.scrollHeight; y += 1500) {   // figures wake 600 px ahead
+            for (let y = 0; y < document.documentElement.scrollHeight; y += 1500) {   // figures wake 2,000 px ahead
                 scrollTo(0, y); await new Promise((r) => setTimeout(r, 30)); }
             if (window.MathJax?.startup) await MathJax.startup.promise; }""")
         self.page.wait_for_load_state("networkidle")

@@ -96,7 +96,7 @@
         near.unobserve(e.target);
         mount(e.target.viewTag, models).catch((error) => console.error("figure failed", error));
       }
-    }, { rootMargin: "600px" });
+    }, { rootMargin: "2000px" });
     for (const tag of document.querySelectorAll(VIEW)) {
       const spot = still(tag) || tag.parentElement;
       spot.viewTag = tag;
