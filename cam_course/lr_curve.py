@@ -218,7 +218,7 @@ def _suggest(
     if len(u) < 12:
         return None, f"too short: {len(u)} points are left of {len(r.lr)}, 12 are needed; more steps (num_iter)"
     fall, errors = largest_fall(u, y)
-    enough = 6*(1 + 20/len(u))                    # of noise alone fewer than one curve in ten thousand has more
+    enough = 6*(1 + 20/len(u))                    # of normal noise alone about one curve in ten thousand has more
     if errors <= enough and largest_fall(u, -y)[1] > enough:
         return None, "the loss only rises: repeat with a smaller start_lr"
     if errors <= enough:

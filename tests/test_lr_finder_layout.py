@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from test_lr_finder import Fails, Noisy, everything
+from test_lr_finder import Fails, Noisy, by_hand, everything
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -62,19 +62,6 @@ def test_pictures_are_convolved_channels_last_and_all_is_as_before(make, error):
     assert everything(*parts) == before and memory(model, optimizer) == places
 
 
-def by_hand(model, optimizer, criterion, loader, rates):
-    "The losses of the same steps, without a finder."
-    found = []
-    for lr, (x, y) in zip(rates, itertools.chain.from_iterable(itertools.repeat(loader)), strict=False):
-        for group in optimizer.param_groups: group["lr"] = float(lr)
-        optimizer.zero_grad()
-        loss = criterion(model(x), y)
-        loss.backward()
-        optimizer.step()
-        found.append(loss.item())
-    return found
-
-
 def both(model_of, dtype=torch.float32):
     "Losses of a range test and of the same steps by hand, and how the weights lay."
     found = []
@@ -84,7 +71,7 @@ def both(model_of, dtype=torch.float32):
         if test:
             r = LRFinder(model, optimizer, criterion).range_test(loader, 1e-5, 1e-3, num_iter=20, progress=False)
             seen = list(model.seen)
-        found.append(r.loss if test else by_hand(*parts, r.lr))
+        found.append(r.loss if test else by_hand(*parts[:3], itertools.chain.from_iterable(itertools.repeat(loader)), r.lr))
     return *found, seen
 
 
