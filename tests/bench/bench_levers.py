@@ -2,7 +2,8 @@
 
     python tests/bench/bench_levers.py [--width 16] [--pairs 7] [--steps 4]
 
-`cam_course` uses what pays: channels_last everywhere; fused optimizer, torch.compile and bf16 on a GPU only.
+`cam_course` uses what pays: channels_last wherever it is safe (on a CPU that takes shortcuts which pick their pixels before the
+convolution: the line "safe shortcut" is what this costs); fused optimizer, torch.compile and bf16 on a GPU only.
 """
 import argparse
 import contextlib
@@ -13,13 +14,20 @@ import torch
 import torch.nn.functional as F
 
 from cam_course.core import get_device
-from cam_course.models.resnet import ResNet18
+from cam_course.models.resnet import ResNet18, Shortcut
 
 
-def steps(width: int, count: int, device: torch.device, *, memory=torch.channels_last, compiled=False, bf16=False, **sgd):
+def strided(net: torch.nn.Module) -> torch.nn.Module:
+    "The net with the usual shortcuts: the convolution itself has the stride."
+    for shortcut in [m for m in net.modules() if isinstance(m, Shortcut)]:
+        shortcut[0].stride, shortcut.stride = (shortcut.stride, shortcut.stride), 1
+    return net
+
+
+def steps(width: int, count: int, device: torch.device, *, memory=torch.channels_last, compiled=False, bf16=False, safe=True, **sgd):
     "A call that makes `count` training steps on one batch."
     torch.manual_seed(0)
-    net = ResNet18(width=width).to(device, memory_format=memory).train()
+    net = (ResNet18 if safe else lambda **k: strided(ResNet18(**k)))(width=width).to(device, memory_format=memory).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, **sgd)
     x = torch.randn(128, 3, 32, 32, device=device).contiguous(memory_format=memory)
     y = torch.randint(10, (128,), device=device)
@@ -47,6 +55,7 @@ def main(argv: list[str] | None = None) -> list[pairs.Ratio]:
     device = get_device()
     levers = {
         "channels_last": ({}, {"memory": torch.contiguous_format}),
+        "safe shortcut": ({}, {"safe": False}),
         "all weights in one call (foreach)": ({"foreach": True}, {"foreach": False}),
         "fused optimizer": ({"fused": True}, {"foreach": False}),
         "bf16 autocast": ({"bf16": True}, {}),
