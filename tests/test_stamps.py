@@ -4,8 +4,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import execute
 import pytest
+import reach
 import stamps
+import watch
 
 ROOT = stamps.ROOT
 
@@ -300,3 +303,33 @@ def test_a_line_of_core_makes_stale_what_reaches_it(tmp_path):
     assert not found & {"00_core", "02_averages", "05_optimizers", "12_resnet", "20_lr_finder", "22_minima", "28_pictures"}
     assert changed('"Write `text` (UTF-8) to `path`, atomically."', '"Writes."') == set()
     assert changed(line, line.rstrip() + "  # at once\n") == set()
+
+
+# ---- which functions run
+
+def test_functions_that_run_are_noted(tmp_path, monkeypatch):
+    source = '@staticmethod\ndef f(x):\n    "Doc."\n    return [g(y) for y in x]\ndef g(y): return (lambda: y)()\ndef h(): pass\n' \
+             "class C:\n    def m(self): yield 1\n    async def n(self): pass\n"
+    tree = watch.ast.fix_missing_locations(watch._Notes("lib.a").visit(watch.ast.parse(source)))
+    space = {watch.NOTE: set()}
+    exec(compile(tree, "a.py", "exec"), space)
+    assert space["f"]([1, 2]) == [1, 2] and space["f"].__doc__ == "Doc." and list(space["C"]().m()) == [1]
+    assert space[watch.NOTE] == {("lib.a", 2), ("lib.a", 5), ("lib.a", 8)}
+
+
+def test_a_function_that_the_hash_misses_is_named(tmp_path):
+    root = package(tmp_path, a=A)
+    assert stamps.missed(["from lib.a import f\nf()"], [("lib.a", 1), ("lib.a", 2)], root) == []
+    assert stamps.missed(["from lib.a import f\nf()"], [("lib.a", 3)], root) == ["lib.a:other"]
+
+
+def test_a_watched_run_tells_what_ran(tmp_path, monkeypatch):
+    "In the kernel, in a thread, too."
+    cell = "import threading\nfrom cam_course.core import check_number, check_choice\n" \
+           "t = threading.Thread(target=check_number, args=('x', 1))\nt.start()\nt.join()"
+    path = tmp_path/"50_x.ipynb"
+    path.write_text(json.dumps(notebook(cell)))
+    monkeypatch.setattr(stamps, "missed", lambda sources, ran: list(ran))
+    ran = [tuple(r) for r in execute.execute(path, smoke=True, watch=True).metadata[stamps.KEY]["missed"]]
+    core = reach.library(ROOT/"cam_course").modules["cam_course.core"]
+    assert [m for m, _ in ran] == ["cam_course.core"] and ran[0][1] in core.pieces["check_number"].lines
