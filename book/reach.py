@@ -306,6 +306,11 @@ class Module:
             yield p
             yield from p.methods.values()
 
+    def digest(self, names: Iterable[str] = ()) -> str:
+        "A hash of all that it does, or of these definitions."
+        chosen = [p for p in self.all_pieces() if not names or p.name.partition(".")[0] in names]
+        return digest("\0".join(sorted({p.text for p in chosen})))
+
     @cached_property
     def pairs(self) -> list[tuple[set[str], set[str]]]:
         "Pairs of strings, as in {\"GradCAM\": \"gradcam\"}: they may say which module offers which name."

@@ -140,6 +140,45 @@ def missed(sources: Iterable[str], ran: Iterable[tuple[str, int]], package: Path
     return sorted({str(owners[place]) for place in map(tuple, ran) if place not in pieces})
 
 
+def code_of(names: Iterable[str], root: Path = ROOT) -> dict[str, str]:
+    """Hashes of the code that a kept result is about: modules of the library ("core"), some of their definitions
+    ("main:run,cli": a hash for each), files ("tests/fuzz.py") and whole folders ("book"). '' for what is not there."""
+    names = [f"{m}:{d}" if d else m for m, _, ds in (n.partition(":") for n in names) for d in ds.split(",")]
+    return {n: _code_of(n, root) for n in names}
+
+
+def _code_of(name: str, root: Path) -> str:
+    if (root/name).is_dir():
+        files = sorted(f for f in (root/name).rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+        return _digest("\0".join(_code_of(f.relative_to(root).as_posix(), root) for f in files))
+    if name.endswith(".py"): module = _as_module(root/name)
+    elif (root/name).is_file(): return _digest((root/name).read_bytes())
+    else: module = reach.library(root/PACKAGE).modules.get(".".join(filter(None, (PACKAGE, name.partition(":")[0]))))
+    wanted = name.partition(":")[2]
+    if module is None or (wanted and wanted not in module.pieces): return ""
+    return module.digest([wanted] if wanted else [])
+
+
+def _as_module(path: Path) -> reach.Module | None:
+    return reach.Module(path.stem, path.read_text(encoding="utf-8"), PACKAGE) if path.exists() else None
+
+
+def modules(root: Path = ROOT) -> list[str]:
+    "All modules of the library that are written by hand, by their names inside the package."
+    return [m for m in _module_files(root/PACKAGE) if m and m != "_modidx"]
+
+
+def modules_behind(source: str, root: Path = ROOT) -> list[str]:
+    "Modules of the library that some code imports, with what these import, by their names inside the package."
+    found = reached([source], root/PACKAGE).modules
+    return sorted(m.name.partition(".")[2] for m in found if "." in m.name)
+
+
+def changed_since(told: dict[str, str], root: Path = ROOT) -> list[str]:
+    "The names of the code that is another than when `code_of` made these hashes."
+    return [name.replace(":", ".") for name, now in code_of(told, root).items() if now != told[name]]
+
+
 def default_exp(nb: dict) -> str | None:
     "The module that the notebook exports, or None."
     for s in code_cells(nb):
