@@ -270,10 +270,9 @@ class Module:
                 if p := self.pieces.get(c[0]): p.is_table = all(map(_is_table, p.nodes))
         runs = Uses(imports, self)
         self.runs, self.stars = runs.runs | self.body.uses.runs, runs.stars + self.body.uses.stars
+        self.imports = runs.imports + self.body.uses.imports
         self.bound: dict[str, list[Import]] = defaultdict(list)
-        for i in runs.imports + self.body.uses.imports: self.bound[i.alias].append(i)
-        self.eager = set(self.bound)   # a type checker's imports bind a name without running
-        for i in Uses(typing, self).imports: self.bound[i.alias].append(i)
+        for i in self.imports + Uses(typing, self).imports: self.bound[i.alias].append(i)   # the latter bind without running
 
     def _sort(self, nodes: list[ast.stmt], imports: list[ast.AST], typing: list[ast.AST]) -> None:
         for node in nodes:
@@ -380,7 +379,8 @@ class Library:
         for i in module.bound.get(name, ()): found |= self.imported(i)
         for star in module.stars if not found else ():
             if star in self.modules: found |= self.find(self.modules[star], name)
-        asks = module.front_door and name not in module.pieces and name not in module.eager and not _is_dunder(name)
+        known = name in module.pieces or name in (i.alias for i in module.imports)
+        asks = module.front_door and not known and not _is_dunder(name)
         if asks: found |= self._behind(module, name)
         if sub := self.modules.get(f"{module.name}.{name}"): found.add(sub)
         elif asks:
@@ -552,7 +552,7 @@ class Reach:
     def _follow(self, piece: Piece) -> None:
         uses = piece.uses
         self._enter(piece.module)
-        for name in uses.runs: self._enter(self.library.modules.get(name))
+        self._import(uses.runs, uses.imports)
         self._take_all(chain.from_iterable(self.library.targets(piece).values()))
         self._mention(uses)
         if piece.name != "__getattr__": self._take_all(self._by_string(piece))
@@ -563,7 +563,7 @@ class Reach:
         if module is None or module in self.modules: return
         self.modules.add(module)
         self._enter(self.library.modules.get(module.name.rpartition(".")[0]))
-        for name in module.runs: self._enter(self.library.modules.get(name))
+        self._import(module.runs, module.imports)
         for p in [module.body, *self.library.made(module)]: self._take(p)
         for patch, classes in module.patches:
             found = set().union(*(self.library.resolve(module, c) for c in classes))
@@ -572,6 +572,13 @@ class Reach:
                 self._patches[cls].append(patch)
                 if cls in self.pieces: self._offer(cls, patch)
             if found != ours or not found: self._offer(None, patch)
+
+    def _import(self, names: Iterable[str], imports: Iterable[Import]) -> None:
+        for name in names: self._enter(self.library.modules.get(name))
+        for i in imports:   # a package that imports on demand is asked at once
+            if i.name and (door := self.library.modules.get(i.module)) and door.front_door:
+                for t in self.library.imported(i):
+                    if isinstance(t, Piece): self._enter(t.module)
 
     def _take_class(self, cls: Piece) -> None:
         if any(self.library.bases(c)[1] for c in self.library.ancestors(cls)): self._called.add(cls)

@@ -96,6 +96,12 @@ def test_a_package_that_imports_on_demand(names, how, code):
     assert {"f", "g", "K", "C", "C.m", "__getattr__"} <= found and not found & {"other", "L", "C.n", "D"}
 
 
+def test_a_front_door_imports_when_it_is_asked(names):
+    files = {"__init__": LAZY["table"], "a": "def set_up(): pass\nset_up()\n" + A, "b": "class C: pass"}
+    assert names("from lib import f", **files) == {"set_up"}
+    assert names("from lib import C", **files) == names("import lib", **files) == set()
+
+
 def test_a_new_name_at_the_front_door_changes_nothing(tmp_path):
     def hashed(table: str) -> str:
         init = f"from importlib import import_module\n_WHERE = {table}\n" \
