@@ -26,7 +26,7 @@ from torch import nn
 from .build import build_model, build_trainer, images_of
 from .checkpoint import FolderInUse, hold, load_weights
 from .config import RECIPES, TrainConfig, check_config, recipe
-from .core import DataError, create_run_dir, environment, get_device, write_json
+from .core import DataError, create_run_dir, environment, get_device, memory_format, write_json
 from .data import ImageData, load_data
 from .loop import History, TrainingDiverged, evaluate
 from .trainer import Interrupted
@@ -258,7 +258,7 @@ def _load_finished(config: TrainConfig, folder: Path, train: ImageData, test: Im
     except RuntimeError as error:  # names or shapes; DataError is one too
         raise DataError(f"{str(folder / 'last.safetensors')!r} can't be used: {error}") from error
     history = History.from_csv(folder / "history.csv")
-    return _result(config, folder, model.to(memory_format=torch.channels_last), history, test, Normalize.of(train))
+    return _result(config, folder, model.to(memory_format=memory_format(model)), history, test, Normalize.of(train))
 
 # %% ../nbs/40_main.ipynb #b60ad3ac
 def cli(args: Sequence[str] | None = None) -> int:

@@ -6,7 +6,9 @@ __all__ = ['scheduler_interval', 'stop_signals', 'Interrupted', 'load_optimizer'
 
 # %% ../nbs/13_trainer.ipynb #173bca28
 import contextlib
+import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -29,6 +31,7 @@ from cam_course.core import (
     check_number,
     get_device,
     get_rng_state,
+    memory_format,
     resolve_precision,
     set_rng_state,
     write_text,
@@ -50,19 +53,73 @@ def scheduler_interval(scheduler: Any) -> str:
     return "batch" if per_batch else "epoch"
 
 # %% ../nbs/13_trainer.ipynb #a5fecc0f
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+_GRACE = 1.0  # s between a second signal and the end of a process that doesn't hear it
+
+
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    "Inside the block SIGINT and SIGTERM append themselves to the list instead of ending the program."
+    """Inside the block the first SIGINT or SIGTERM appends itself to the list; a second one raises `Interrupted` at once.
+
+    Where that isn't heard, since a step hangs, the process ends a second later with status 128 + signal (but never a
+    notebook's kernel).
+    """
     received: list[int] = []
-    old = {}
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-        for number in (signal.SIGINT, signal.SIGTERM):
-            old[number] = signal.signal(number, lambda n, frame: received.append(n))
-    try:
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers there only
         yield received
+        return
+
+    def note(number: int, _: Any) -> None:
+        received.append(number)
+        if _insists(received):
+            raise Interrupted(f"stopped at once by a second {signal.Signals(number).name}", number)
+
+    old = {number: signal.signal(number, note) for number in _STOPS}
+    try:
+        with _last_resort():
+            yield received
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def _insists(stops: Sequence[int]) -> bool:
+    "Whether the newest signal asks a second time; torch's launcher lets a SIGTERM of its own follow each Ctrl-C."
+    return len(stops) > 1 and ("TORCHELASTIC_RUN_ID" not in os.environ or stops[-1] in stops[:-1])
+
+
+@contextlib.contextmanager
+def _last_resort() -> Iterator[None]:
+    "Inside the block a thread is told of each signal as it comes: handlers have to wait for the main thread, which may hang."
+    ipython = sys.modules.get("IPython")
+    if ipython and ipython.get_ipython():  # a process that holds more than this training
+        yield
+        return
+    ours, python = socket.socketpair()
+    python.setblocking(False)
+    before = signal.set_wakeup_fd(python.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=_end_if_deaf, args=(ours,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        python.close()  # ends the thread
+        thread.join()
+        ours.close()
+
+
+def _end_if_deaf(signals: socket.socket) -> None:
+    "Exit a while after the second stop signal, unless the other end is closed by then."
+    stops: list[int] = []
+    while numbers := signals.recv(64):
+        stops += [n for n in numbers if n in _STOPS]
+        if _insists(stops):
+            signals.settimeout(_GRACE)
+            with contextlib.suppress(TimeoutError):
+                if not signals.recv(64):
+                    return
+            os._exit(128 + stops[-1])
 
 
 class Interrupted(KeyboardInterrupt):
@@ -142,7 +199,8 @@ class Trainer:
         _check_arguments(locals())
         self.accelerator = _accelerator(get_device(device), precision)
         self.device, self.run_dir = self.accelerator.device, Path(run_dir) if run_dir else None
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.memory_format = memory_format(model, self.device)
+        self.model = model.to(self.device, memory_format=self.memory_format)
         self.train, self.test, self.held_out, self.optimizer = train, test, held_out, optimizer
         self.scheduler, self.interval = scheduler, scheduler_interval(scheduler)
         self.checkpoint_seconds, self.callbacks, self.progress = checkpoint_seconds, list(callbacks), progress
@@ -266,6 +324,7 @@ def train_epoch(trainer: Trainer, net: nn.Module, optimizer: Any, stop: Sequence
     )
     for x, y in _bar(t, batches, start, total):
         t.lrs.append(t.optimizer.param_groups[0]["lr"])
+        x = x.to(memory_format=t.memory_format)
         loss, hits = train_step(net, x, y, t.loss_fn, optimizer, acc, t.clip_norm)
         if t.interval == "batch":
             t.scheduler.step()
