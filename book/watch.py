@@ -1,16 +1,15 @@
 """Which functions of the library run? Install this before the library is imported, ask `ran` afterwards.
 
 The modules are compiled with one more line in each function, which notes where it stands: that costs next to nothing, in
-all threads, where a profiler would slow everything down. The compiled files are kept beside those of Python.
+all threads, where a profiler would slow everything down. The compiled files are kept in build/, for the next process.
 """
 import ast
 import importlib.machinery
 import sys
-import tempfile
 from pathlib import Path
 
 PACKAGE, NOTE = "cam_course", "__ran__"
-CACHE = Path(tempfile.gettempdir())/f"cam_course-watched-{Path(__file__).stat().st_mtime_ns}"
+CACHE = Path(__file__).resolve().parents[1]/"build"/"watched"/str(Path(__file__).stat().st_mtime_ns)   # of this very tool
 _ran: set[tuple[str, int]] = set()
 
 
@@ -44,9 +43,10 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return compile(tree, path, "exec", dont_inherit=True)
 
     def get_code(self, name):
-        before, sys.pycache_prefix = sys.pycache_prefix, str(CACHE)
+        before = sys.pycache_prefix, sys.dont_write_bytecode
+        sys.pycache_prefix, sys.dont_write_bytecode = str(CACHE), False
         try: return super().get_code(name)
-        finally: sys.pycache_prefix = before
+        finally: sys.pycache_prefix, sys.dont_write_bytecode = before
 
     def exec_module(self, module):
         setattr(module, NOTE, _ran)
