@@ -96,20 +96,13 @@ def _module_files(package: Path) -> dict[str, Path]:
     return names
 
 
-def imported(tree: ast.AST, package: Path, module: str = "", is_package: bool = False) -> set[str]:
-    "Modules of the package that a tree imports, at the top or inside a function, absolutely or relatively."
+def imported(tree: ast.AST, package: Path) -> set[str]:
+    "Modules of the package that cells import, at the top or inside a function."
     known, found = _module_files(package), set()
     for node in ast.walk(tree):
         names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [a.name for a in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                up = [package.name, *(module.split(".") if module else [])]
-                up = up[:len(up) - node.level + is_package]
-                base = ".".join([*up, *([base] if base else [])])
-            names = [base, *(f"{base}.{a.name}" for a in node.names)]
+        if isinstance(node, ast.Import): names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom): names = [node.module or "", *(f"{node.module}.{a.name}" for a in node.names)]
         for n in names:
             if n == package.name: found.add("")
             elif n.startswith(package.name + ".") and (m := n[len(package.name) + 1:]) in known: found.add(m)
@@ -148,19 +141,16 @@ def code_of(names: Iterable[str], root: Path = ROOT) -> dict[str, str]:
 
 
 def _code_of(name: str, root: Path) -> str:
-    if (root/name).is_dir():
-        files = sorted(f for f in (root/name).rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+    name, _, wanted = name.partition(":")
+    path, module = root/name, reach.library(root/PACKAGE).modules.get(f"{PACKAGE}.{name}")
+    if module is None and path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
         return _digest("\0".join(_code_of(f.relative_to(root).as_posix(), root) for f in files))
-    if name.endswith(".py"): module = _as_module(root/name)
-    elif (root/name).is_file(): return _digest((root/name).read_bytes())
-    else: module = reach.library(root/PACKAGE).modules.get(".".join(filter(None, (PACKAGE, name.partition(":")[0]))))
-    wanted = name.partition(":")[2]
+    if module is None and path.is_file():
+        if path.suffix != ".py": return _digest(path.read_bytes())
+        module = reach.Module(path.stem, path.read_text(encoding="utf-8"), PACKAGE)
     if module is None or (wanted and wanted not in module.pieces): return ""
     return module.digest([wanted] if wanted else [])
-
-
-def _as_module(path: Path) -> reach.Module | None:
-    return reach.Module(path.stem, path.read_text(encoding="utf-8"), PACKAGE) if path.exists() else None
 
 
 def modules(root: Path = ROOT) -> list[str]:

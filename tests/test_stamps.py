@@ -339,3 +339,23 @@ def test_a_watched_run_tells_what_ran(tmp_path, monkeypatch):
     ran = [tuple(r) for r in execute.execute(path, smoke=True, watch=True).metadata[stamps.KEY]["missed"]]
     core = reach.library(ROOT/"cam_course").modules["cam_course.core"]
     assert [m for m, _ in ran] == ["cam_course.core"] and ran[0][1] in core.pieces["check_number"].lines
+
+
+# ---- the age of kept results
+
+def test_kept_results_tell_what_has_changed_since(tmp_path):
+    (tmp_path/"tests").mkdir()
+    (tmp_path/"build").mkdir()   # a folder that is called like a module
+    lib = tmp_path/"cam_course"
+    package(tmp_path, a="def f():\n    return 1\ndef g(): return 2\n", build="x = 1\n").rename(lib)
+    (tmp_path/"tests"/"test_a.py").write_text("def test_f(): pass\n")
+    told = stamps.code_of(["a:f,g", "build", "tests/test_a.py", "tests", "gone"], tmp_path)
+    assert list(told) == ["a:f", "a:g", "build", "tests/test_a.py", "tests", "gone"]
+    assert all(told[n] for n in told if n != "gone") and told["gone"] == "" and stamps.changed_since(told, tmp_path) == []
+    (lib/"a.py").write_text('def f():\n    "Doc."\n    return 1   # one\ndef g(): return 3\n')
+    (tmp_path/"build"/"site.html").touch()
+    (tmp_path/"tests"/"test_a.py").write_text("def test_f(): f()\n")
+    assert stamps.changed_since(told, tmp_path) == ["a.g", "tests/test_a.py", "tests"]
+    (lib/"a.py").write_text("def f():\n    return 1\n")
+    assert "a.g" in stamps.changed_since(told, tmp_path)
+    assert stamps.modules_behind("from cam_course.a import f", tmp_path) == ["a"]
