@@ -29,7 +29,7 @@ from .config import RECIPES, TrainConfig, check_config, recipe
 from .core import DataError, create_run_dir, environment, get_device, memory_format, write_json
 from .data import ImageData, load_data
 from .loop import History, TrainingDiverged, evaluate
-from .trainer import Interrupted
+from .trainer import Interrupted, last_resort
 from .transforms import Normalize
 
 # %% ../nbs/40_main.ipynb #c76616ac
@@ -301,7 +301,8 @@ def _sigterm_interrupts() -> Iterator[None]:
     mine = threading.current_thread() is threading.main_thread()  # elsewhere Python allows no handlers
     old = signal.signal(signal.SIGTERM, stop) if mine else None
     try:
-        yield
+        with last_resort():
+            yield
     finally:
         if mine:
             signal.signal(signal.SIGTERM, old)
