@@ -3,6 +3,7 @@
     python book/execute.py                        run every notebook whose outputs are stale, but the expensive ones
     python book/execute.py 10_data nbs/12_*.ipynb run these, in place; each is stamped
     python book/execute.py --smoke 10_data        run at smoke scale in an empty folder, solutions too, and throw the result away
+    python book/execute.py --smoke --watch        and name the functions that ran though no stamp counts them: there should be none
     python book/execute.py --check                list the stale ones; exit status 1 if any may not be
 
 A notebook runs in an empty temporary folder, as on a new machine; `--cwd DIR` runs it in DIR, so that the files it
@@ -43,6 +44,11 @@ def _data():
 print(_json.dumps({"data": _data(), "device": _device(), "versions": {"python": _pl.python_version(), **{
     n: v for n in ("torch", "torchvision", "numpy", "matplotlib") if (v := _version(n))}}}))
 """
+
+# Runs before the first cell, if it is to be told which functions of the library ran; WATCHED runs at the end.
+WATCH = f"import sys as _sys; _sys.path.insert(0, {str(Path(__file__).resolve().parent)!r}); import watch as _watch; " \
+    "_sys.path.pop(0); _watch.install()"
+WATCHED = "print(_json.dumps(_watch.ran()))"
 
 
 def smoke_values(source: str) -> str:
@@ -89,15 +95,16 @@ def kernel_environment(smoke: bool):
                 else: os.environ[k] = v
 
 
-def run(nb, cwd: Path, timeout: float, smoke: bool) -> dict:
-    "Execute in place; returns what the probe saw. Raises nbclient's CellExecutionError with the failing cell."
+def run(nb, cwd: Path, timeout: float, smoke: bool, watch: bool = False) -> dict:
+    """Execute in place; returns what the probe saw, with `watch` also the functions of the library that ran. Raises
+    nbclient's CellExecutionError with the failing cell."""
     import nbformat
     from nbclient import NotebookClient
     from traitlets.config import Config
 
     config = Config()
-    probe = nbformat.v4.new_code_cell(PROBE)
-    nb.cells.append(probe)
+    first, probe = (nbformat.v4.new_code_cell(code) for code in (WATCH, PROBE + WATCHED*watch))
+    nb.cells = [first]*watch + nb.cells + [probe]
     try:
         with kernel_environment(smoke) as home:
             if os.name == "posix":   # notebooks that run side by side never fight over a port
@@ -105,12 +112,14 @@ def run(nb, cwd: Path, timeout: float, smoke: bool) -> dict:
             NotebookClient(nb, timeout=timeout, kernel_name="python3", record_timing=False, store_widget_state=True,
                            resources={"metadata": {"path": str(cwd)}}, config=config).execute()
     finally:
-        nb.cells.remove(probe)
-    return json.loads("".join(o.text for o in probe.outputs if o.output_type == "stream" and o.name == "stdout"))
+        nb.cells = nb.cells[watch:-1]
+    told = "".join(o.text for o in probe.outputs if o.output_type == "stream" and o.name == "stdout").splitlines()
+    return json.loads(told[0]) | ({"ran": json.loads(told[1])} if watch else {})
 
 
-def execute(path: Path, smoke: bool = False, cwd: Path | None = None, timeout: float | None = None):
-    "Run one notebook and return it with tidied outputs and a stamp; the file is not touched."
+def execute(path: Path, smoke: bool = False, cwd: Path | None = None, timeout: float | None = None, watch: bool = False):
+    """Run one notebook and return it with tidied outputs and a stamp; the file is not touched. With `watch` the stamp also
+    names the functions that its hash `missed`."""
     import nbformat
 
     path = Path(path)
@@ -118,15 +127,16 @@ def execute(path: Path, smoke: bool = False, cwd: Path | None = None, timeout: f
     if smoke:
         apply_smoke(nb)
         unfold(nb)
-    plain = stamps.load(path)
+    plain, sources = stamps.load(path), [c.source for c in nb.cells if c.cell_type == "code"]
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         if cwd is None:
             folder = tempfile.TemporaryDirectory(prefix=path.stem + "-", ignore_cleanup_errors=True)
             cwd = Path(stack.enter_context(folder))
         cwd.mkdir(parents=True, exist_ok=True)
-        seen = run(nb, cwd.resolve(), timeout or (SMOKE_TIMEOUT if smoke else TIMEOUT), smoke)
+        seen = run(nb, cwd.resolve(), timeout or (SMOKE_TIMEOUT if smoke else TIMEOUT), smoke, watch)
         outputs.tidy(nb, outputs.machine_scrubber(stamps.ROOT, cwd))
+    if watch: seen["missed"] = stamps.missed(sources, seen.pop("ran"))
     nb.metadata[stamps.KEY] = {
         "code_hash": stamps.code_hash(plain), "library_hash": stamps.library_hash(plain), **seen,
         "date": datetime.now(UTC).date().isoformat(), "seconds": round(time.monotonic() - start, 1)}
@@ -171,6 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("notebooks", nargs="*", help="stems, paths or patterns (default: the stale ones that are cheap)")
     p.add_argument("--smoke", action="store_true", help="run at smoke scale and throw the result away")
+    p.add_argument("--watch", action="store_true", help="with --smoke: fail if a function runs that the notebook's hash misses")
     p.add_argument("--check", action="store_true", help="only list what is stale")
     p.add_argument("--cwd", type=Path, help="folder to run in (default: an empty temporary one)")
     p.add_argument("--timeout", type=float, help="seconds allowed per cell")
@@ -179,22 +190,27 @@ def main(argv: list[str] | None = None) -> int:
         paths = find(args.notebooks)
     except ValueError as e:
         p.error(str(e))
+    if args.watch and not args.smoke: p.error("--watch is for smoke runs, which are thrown away")
     if args.check: return report_check(paths or None)
     if not paths:
         paths = stamps.notebooks() if args.smoke else [q for q in stamps.stale() if q.stem not in stamps.expensive()]
         if not paths: print("nothing to run: all outputs are up to date (name a notebook to run it all the same)")
+    failed = 0
     for path in paths:
         start = time.monotonic()
         print(f"{path.stem} ...", end=" ", flush=True)
         try:
-            nb = execute(path, args.smoke, args.cwd, args.timeout)
+            nb = execute(path, args.smoke, args.cwd, args.timeout, args.watch)
         except Exception as e:
             text = str(e) if sys.stderr.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", str(e))
             print(f"failed after {time.monotonic() - start:.1f} s (the file is unchanged)\n{text}", file=sys.stderr)
             return 1
         if not args.smoke: write(nb, path)
         print(f"{time.monotonic() - start:.1f} s" + (" (smoke)" if args.smoke else ""))
-    return 0
+        if found := nb.metadata[stamps.KEY].get("missed"):
+            print("its hash misses: " + ", ".join(found), file=sys.stderr)
+            failed = 1
+    return failed
 
 
 if __name__ == "__main__":

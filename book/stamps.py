@@ -1,21 +1,25 @@
 """Which outputs are up to date?
 
-Each executed notebook carries a stamp (`metadata.cam_course`): a hash of its code cells, a hash of every module of the
-library that it reaches, and where and when it ran. `check` compares the stamp with the tree as it stands.
+Each executed notebook carries a stamp (`metadata.cam_course`): a hash of its code cells, a hash of the definitions of the
+library that these reach (see reach.py), and where and when it ran. `check` compares the stamp with the tree as it stands.
 """
 import ast
+import gc
 import hashlib
 import io
 import json
 import re
 import tokenize
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+
+import reach
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, PACKAGE = ROOT/"nbs", "cam_course"
 EXPENSIVE = ROOT/"book"/"expensive.txt"
+_magic = re.compile(r"(?m)^(\s*)[%!?].*$")
 KEY, INSTALL = "cam_course", "colab"   # metadata of a notebook; tag of the cell that installs the library
 
 
@@ -69,15 +73,17 @@ def _digest(text: str | bytes) -> str:
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:16]
 
 
+def python_of(source: str) -> str:
+    "A cell as Python: a line that only IPython understands counts as `pass`."
+    if not _magic.search(source): return source
+    try: ast.parse(source)
+    except SyntaxError: return _magic.sub(r"\1pass", source)
+    return source
+
+
 def parse_cells(sources: Iterable[str]) -> ast.Module:
-    "One syntax tree of all cells; a line that only IPython understands counts as `pass`."
-    body = []
-    for s in sources:
-        try:
-            body += ast.parse(s).body
-        except SyntaxError:
-            body += ast.parse(re.sub(r"(?m)^(\s*)[%!?].*$", r"\1pass", s)).body
-    return ast.Module(body, [])
+    "One syntax tree of all cells."
+    return ast.Module([n for s in sources for n in ast.parse(python_of(s)).body], [])
 
 
 @cache
@@ -90,87 +96,77 @@ def _module_files(package: Path) -> dict[str, Path]:
     return names
 
 
-def imported(tree: ast.AST, package: Path, module: str = "", is_package: bool = False) -> set[str]:
-    "Modules of the package that a tree imports, at the top or inside a function, absolutely or relatively."
+def imported(tree: ast.AST, package: Path) -> set[str]:
+    "Modules of the package that cells import, at the top or inside a function."
     known, found = _module_files(package), set()
     for node in ast.walk(tree):
         names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [a.name for a in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                up = [package.name, *(module.split(".") if module else [])]
-                up = up[:len(up) - node.level + is_package]
-                base = ".".join([*up, *([base] if base else [])])
-            names = [base, *(f"{base}.{a.name}" for a in node.names)]
+        if isinstance(node, ast.Import): names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom): names = [node.module or "", *(f"{node.module}.{a.name}" for a in node.names)]
         for n in names:
             if n == package.name: found.add("")
             elif n.startswith(package.name + ".") and (m := n[len(package.name) + 1:]) in known: found.add(m)
     return found & known.keys()
 
 
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def reached(sources: Iterable[str], package: Path = ROOT/PACKAGE) -> reach.Reach:
+    "What code reaches in the library, as both are now."
+    enabled = gc.isenabled()
+    gc.disable()   # syntax trees are many objects without a cycle: looking for garbage among them takes half the time
+    try: return _reached("\n".join(map(python_of, sources)), reach.library(package))
+    finally:
+        if enabled: gc.enable()
 
 
-def closure(start: set[str], package: Path) -> set[str]:
-    "The modules and all that they import, transitively."
-    known, seen, todo = _module_files(package), set(), set(start)
-    while todo:
-        m = todo.pop()
-        seen.add(m)
-        todo |= _imports(known[m], package, m) - seen
-    return seen
-
-
-@cache
-def _imports(path: Path, package: Path, module: str) -> set[str]:
-    return imported(_tree(path), package, module, path.name == "__init__.py")
-
-
-@cache
-def _scripts(module: Path, folder: Path) -> set[Path]:
-    "JavaScript that a module names in a string, with what that imports: it is saved with the moving figures."
-    names = {n.value for n in ast.walk(_tree(module)) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-    todo = {(folder/n).resolve() for n in names if re.fullmatch(r"[\w/-]+\.js", n)}
-    seen: set[Path] = set()
-    while todo:
-        if not (path := todo.pop()).is_file() or path in seen: continue
-        seen.add(path)
-        todo |= {(path.parent/n).resolve() for n in re.findall(r'from "(\.[^"]+)"', path.read_text(encoding="utf-8"))}
-    return seen
-
-
-def without_docstrings(source: str) -> str:
-    "Source less its docstrings: what a module says of itself changes no output."
-    lines = [line.encode() for line in source.splitlines()]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
-            doc = node.body[0]
-            first, last = doc.lineno - 1, doc.end_lineno - 1
-            before, after = lines[first][:doc.col_offset], lines[last][doc.end_col_offset:]
-            lines[first:last + 1] = [b"", *[b""]*(last - first)]   # the other line numbers stay
-            lines[first] = before + b"..." + after
-    return "\n".join(line.decode() for line in lines)
-
-
-@cache   # of the text: a file may change under a running process
-def module_source(source: str) -> str:
-    "What an exported module does: less nbdev's cell marks, the version, comments and docstrings."
-    source = without_comments(without_docstrings(source))
-    return "\n".join(line for line in source.splitlines() if not line.startswith("__version__"))
+_reached = lru_cache(maxsize=128)(reach.Reach)
 
 
 def library_hash(nb: dict, package: Path = ROOT/PACKAGE) -> str:
-    "Hash of the notebook's own module and of every module, and script of a moving figure, that the notebook reaches."
-    known, start = _module_files(package), imported(parse_cells(code_cells(nb)), package)
-    if (own := default_exp(nb)) in known: start.add(own)
-    modules = sorted(closure(start, package))
-    scripts = set().union(*(_scripts(known[m], package/"js") for m in modules))
-    parts = [f"{m}\n{module_source(known[m].read_text(encoding='utf-8'))}" for m in modules]
-    return _digest("\0".join([*parts, *(f"{s.name}\n{s.read_text(encoding='utf-8')}" for s in sorted(scripts))]))
+    "Hash of all definitions, and scripts of moving figures, that the notebook reaches."
+    return reached(code_cells(nb), package).digest(package/"js")
+
+
+def missed(sources: Iterable[str], ran: Iterable[tuple[str, int]], package: Path = ROOT/PACKAGE) -> list[str]:
+    "Functions that ran, given by module and line, though the hash of this code does not count them: there should be none."
+    pieces = {(p.module.name, n) for p in reached(sources, package).pieces for n in p.lines}
+    owners = {(p.module.name, n): p for m in reach.library(package).modules.values() for p in m.all_pieces() for n in p.lines}
+    return sorted({str(owners[place]) for place in map(tuple, ran) if place not in pieces})
+
+
+def code_of(names: Iterable[str], root: Path = ROOT) -> dict[str, str]:
+    """Hashes of the code that a kept result is about: modules of the library ("core"), some of their definitions
+    ("main:run,cli": a hash for each), files ("tests/fuzz.py") and whole folders ("book"). '' for what is not there."""
+    names = [f"{m}:{d}" if d else m for m, _, ds in (n.partition(":") for n in names) for d in ds.split(",")]
+    return {n: _code_of(n, root) for n in names}
+
+
+def _code_of(name: str, root: Path) -> str:
+    name, _, wanted = name.partition(":")
+    path, module = root/name, reach.library(root/PACKAGE).modules.get(f"{PACKAGE}.{name}")
+    if module is None and path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+        return _digest("\0".join(_code_of(f.relative_to(root).as_posix(), root) for f in files))
+    if module is None and path.is_file():
+        if path.suffix != ".py": return _digest(path.read_bytes())
+        module = reach.Module(path.stem, path.read_text(encoding="utf-8"), PACKAGE)
+    if module is None or (wanted and wanted not in module.pieces): return ""
+    return module.digest([wanted] if wanted else [])
+
+
+def modules(root: Path = ROOT) -> list[str]:
+    "All modules of the library that are written by hand, by their names inside the package."
+    return [m for m in _module_files(root/PACKAGE) if m and m != "_modidx"]
+
+
+def modules_behind(source: str, root: Path = ROOT) -> list[str]:
+    "Modules of the library that some code imports, with what these import, by their names inside the package."
+    found = reached([source], root/PACKAGE).modules
+    return sorted(m.name.partition(".")[2] for m in found if "." in m.name)
+
+
+def changed_since(told: dict[str, str], root: Path = ROOT) -> list[str]:
+    "The names of the code that is another than when `code_of` made these hashes."
+    return [name.replace(":", ".") for name, now in code_of(told, root).items() if now != told[name]]
 
 
 def default_exp(nb: dict) -> str | None:
@@ -194,7 +190,7 @@ def check(path: Path, package: Path = ROOT/PACKAGE) -> tuple[str, str] | None:
     if stamp.get("code_hash") != code_hash(nb):
         return "code", f"{path.name}: the code cells changed after the outputs were made; {redo}"
     if stamp.get("library_hash") != library_hash(nb, package):
-        return "library", f"{path.name}: a module that it imports changed after the outputs were made; {redo}"
+        return "library", f"{path.name}: code of the library that it reaches changed after the outputs were made; {redo}"
     return None
 
 

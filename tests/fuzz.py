@@ -32,7 +32,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
+sys.path[:0] = [str(ROOT/"book"), *([] if str(ROOT) in sys.path else [str(ROOT)])]
+
+import stamps  # noqa: E402
 
 from cam_course import (  # noqa: E402
     adversarial,
@@ -397,6 +399,12 @@ def fuzz(name: str, entry: Entry, count: int, key: int = 0) -> tuple[Counter, li
     return outcomes, failures
 
 
+def code() -> dict[str, str]:
+    "Hashes of this file and of the modules behind the entry points."
+    me = Path(__file__)
+    return stamps.code_of([f"tests/{me.name}", *stamps.modules_behind(me.read_text(encoding="utf-8"))])
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--count", type=int, default=10_500, help="calls in all, roughly")
@@ -417,8 +425,9 @@ def main() -> None:
         o.out.parent.mkdir(exist_ok=True)
         result = {"made_by": "python tests/fuzz.py", "date": datetime.date.today().isoformat(), "calls": sum(total.values()), **total,
                   "failures": failures, "seconds": round(time.monotonic() - start), "python": sys.version.split()[0],
-                  "torch": torch.__version__, "entries": told}
+                  "torch": torch.__version__, "code": code(), "entries": told}
         o.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sys.exit(bool(failures))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,23 @@
 """What became of the tests marked `long`: `make test-long` writes it to tests/results/long.json, a row for each file of tests.
 
-A row has a stamp of its own, since the files may be run one by one (`make test-long ONLY=tests/test_pdf.py`).
+A row has a stamp of its own, since the files may be run one by one (`make test-long ONLY=tests/test_pdf.py`), and hashes of
+the code that it is about.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+import stamps
+
 RESULTS = Path(__file__).resolve().parent/"results"/"long.json"
+
+
+def code(name: str, root: Path = stamps.ROOT) -> dict[str, str]:
+    """Hashes of a file of tests and of the modules that it imports. One that imports none is about the whole: the site, the
+    wheel, other versions of what the library needs."""
+    modules = stamps.modules_behind((root/"tests"/name).read_text(encoding="utf-8"), root)
+    return stamps.code_of([f"tests/{name}", *(modules or ["cam_course", "book", "nbs"])], root)
 
 
 class Recorder:
@@ -30,7 +40,8 @@ class Recorder:
         from cam_course.core import environment
         if not self.rows: return
         old = json.loads(self.path.read_text(encoding="utf-8"))["files"] if self.path.exists() else {}
-        for row in self.rows.values(): row |= {"seconds": round(row["seconds"]), "stamp": environment()}
+        for name, row in self.rows.items():
+            row |= {"seconds": round(row["seconds"]), "stamp": environment(), "code": code(name, self.path.parents[2])}
         files = {k: v for k, v in sorted({**old, **self.rows}.items()) if (self.path.parents[1]/k).exists()}
         told = json.dumps({"made_by": "make test-long", "files": files}, indent=1) + "\n"
         self.path.write_text(told, encoding="utf-8")

@@ -16,6 +16,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT/"book"))
+import stamps  # noqa: E402
+
 RESULTS = ROOT/"tests"/"results"/"coverage.json"
 
 
@@ -35,6 +38,11 @@ def importing() -> list[str]:
     return sorted(str(p) for p in (ROOT/"tests").glob("test_*.py") if found.search(p.read_text(encoding="utf-8")))
 
 
+def code() -> dict[str, str]:
+    "Hashes of the library and of the tests that were run."
+    return stamps.code_of([*stamps.modules(ROOT), *(f"tests/{Path(t).name}" for t in importing())])
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("tests", nargs="*", help="instead of all that import the library; nothing is written then")
@@ -51,7 +59,8 @@ def main() -> int:
     if code == 0 and not o.tests:
         import torch
         stamp = {"made_by": "make coverage", "date": datetime.date.today().isoformat(), "python": sys.version.split()[0],
-                 "torch": torch.__version__, "counted": "tests/ in pytest's process; not the notebooks, not other processes"}
+                 "torch": torch.__version__, "counted": "tests/ in pytest's process; not the notebooks, not other processes",
+                 "code": code()}
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(stamp | told, indent=1) + "\n", encoding="utf-8")
     return code

@@ -3,6 +3,7 @@ execute the changed line, cheapest first, until one fails. The module is changed
 
     python tests/mutants.py [--resume]    writes tests/results/mutants.json; after a stop, --resume goes on where it was
 
+The status is 1 if fewer than nine of ten are noticed, or if a survivor has no reason.
 A survivor that changes nothing that can be seen gets a "why" in the results by hand; it is kept, and shown with the others.
 """
 
@@ -22,10 +23,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT/"book"))
+import stamps  # noqa: E402
+
 RESULTS = ROOT/"tests"/"results"/"mutants.json"
 GROUPS = {  # what is changed, and the tests that may notice
     "optimizers": (["optimizers"], ["test_optimizers", "test_race", "test_details"]),
@@ -257,7 +262,9 @@ def main() -> None:
         except ImportError: print(f"without {name}")
     import torch
     torch.set_num_threads(1)
-    known = {m["id"]: m for m in json.loads(o.out.read_text())["mutants"]} if o.out.exists() else {}
+    last = json.loads(o.out.read_text(encoding="utf-8")) if o.out.exists() else {"mutants": []}
+    known = {m["id"]: m for m in last["mutants"]}
+    o.code = last["code"] if known and (o.resume or o.only is not None or o.group) else code()   # kept verdicts are as old as they are
     mutants, bases, rows, start = draw(o.count, o.seed), {}, [], time.monotonic()
     for m in mutants:
         row = {k: m[k] for k in ("id", "group", "module", "scope", "line", "kind", "old", "new")}
@@ -275,18 +282,24 @@ def main() -> None:
         print(f"{where} {m['old'][:60]} -> {m['new'][:60]}{left}", flush=True)
         save(rows, o, time.monotonic() - start, len(mutants))
     save(rows, o, time.monotonic() - start, len(mutants))   # also what was known, after the last one tried
+    survivors = [r for r in rows if r["killed_by"] is None]
+    sys.exit(len(survivors) > 0.1*len(rows) or any(not r.get("why") for r in survivors))
+
+
+def code() -> dict[str, str]:
+    "Hashes of the modules that are changed and of the tests that may notice."
+    names = chain.from_iterable([*modules, *(f"tests/{t}.py" for t in tests)] for modules, tests in GROUPS.values())
+    return stamps.code_of(dict.fromkeys(names))
 
 
 def save(rows: list[dict], o: Any, seconds: float, count: int) -> None:
     import torch
-    modules = [m for names, _ in GROUPS.values() for m in names]
-    code = b"".join((ROOT/"cam_course"/f"{m}.py").read_bytes() for m in modules)
     killed = sum(r["killed_by"] is not None for r in rows)
     told = {
         "made_by": "python tests/mutants.py", "date": datetime.date.today().isoformat(),
         "seed": o.seed, "drawn": count, "tried": len(rows),
         "killed": killed, "rate": round(killed/len(rows), 4), "seconds": round(seconds), "python": sys.version.split()[0],
-        "torch": torch.__version__, "code": hashlib.sha256(code).hexdigest()[:16], "mutants": rows,
+        "torch": torch.__version__, "code": o.code, "mutants": rows,
     }
     o.out.parent.mkdir(exist_ok=True)
     o.out.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

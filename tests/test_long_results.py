@@ -5,6 +5,7 @@ from pathlib import Path
 
 import long_results
 import pytest
+import stamps
 from book_faults import long_html
 
 HERE = Path(__file__).resolve().parent
@@ -49,13 +50,19 @@ def test_a_run_is_written_down(tmp_path, monkeypatch):
     row = files["test_trial.py"]
     assert row["passed"] == 2 and row["failed"] == ["test_numbers[2]", "test_fixture"]
     assert row["skipped"] == {"test_never": "Skipped: no <reason>"} and row["stamp"]["date"]
+    assert list(row["code"]) == ["tests/test_trial.py", "cam_course", "book", "nbs"]
+    assert stamps.changed_since(row["code"], tmp_path) == []
+    trial.write_text(TRIAL.replace("k < 2", "k < 3"), encoding="utf-8")
+    assert stamps.changed_since(row["code"], tmp_path) == ["tests/test_trial.py"]
 
 
 def test_the_page_says_what_failed(tmp_path):
     (tmp_path/"test_a.py").write_text('"Holds to <this>."\n', encoding="utf-8")
     stamp = {"date": "2026-01-02 03:04:05"}
-    row = {"passed": 1234, "failed": ["test_x"], "skipped": {"test_y": "no GPU"}, "seconds": 600, "stamp": stamp}
+    row = {"passed": 1234, "failed": ["test_x"], "skipped": {"test_y": "no GPU"}, "seconds": 600, "stamp": stamp, "code": {}}
     page = long_html({"test_a.py": row}, tmp_path)
     assert "Holds to &lt;this&gt;." in page and "1,234" in page and "10 min" in page and "2026-01-02<" in page
     assert "<strong>1 failed</strong>, 1 left out" in page and "all passed" not in page
     assert "all passed<" in long_html({"test_a.py": row | {"failed": [], "skipped": {}}}, tmp_path)
+    assert "The code has changed" not in page
+    assert "changed since: core, main.run." in long_html({"test_a.py": row | {"code": {"core": "x", "main:run": "y"}}}, tmp_path)

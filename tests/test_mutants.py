@@ -1,15 +1,13 @@
-"The mutation tester finds what it should, and what its last run says."
+"The mutation tester finds what it should, and the page tells what came of its last run."
 
 import ast
-import json
 import os
-from pathlib import Path
 
 import measure_coverage
 import mutants
 import pytest
+from book_faults import tried_html
 
-RESULTS = Path(__file__).parent/"results"
 SOURCE = '''
 def f(x: int = 3) -> int:
     "Doc."
@@ -52,17 +50,22 @@ def test_children_that_hang_or_die_are_noticed():
     assert mutants.in_child(lambda: __import__("time").sleep(60), 0.5) == "timeout"
 
 
-@pytest.mark.skipif(not (RESULTS/"mutants.json").exists(), reason="python tests/mutants.py has not been run")
-def test_the_last_run():
-    "Nine of ten are noticed; each of the others has its reason."
-    told = json.loads((RESULTS/"mutants.json").read_text(encoding="utf-8"))
-    rows = told["mutants"]
-    killed = [m for m in rows if m["killed_by"] is not None]
-    assert len(rows) == told["drawn"] == 150 and len(killed) == told["killed"] >= 0.9*len(rows)
-    assert not [m["id"] for m in rows if m["killed_by"] is None and not m.get("why")]
-
-
 def test_coverage_is_summed_right():
     counts = {"num_statements": 8, "covered_lines": 6, "num_branches": 4, "covered_branches": 1}
     told = measure_coverage.summary({"totals": counts, "files": {"cam_course/core.py": {"summary": counts}}})
     assert (told["lines_percent"], told["branches_percent"], told["modules"]["core.py"]["lines"]) == (75.0, 25.0, 8)
+
+
+def test_the_code_that_a_result_is_about_is_there():
+    "What was renamed would never be seen to change."
+    for code in (mutants.code(), measure_coverage.code()): assert code and all(code.values())
+
+
+def test_the_page_tells_what_came_of_it_and_how_old_it_is():
+    told = {"made_by": "<run>", "date": "2026-01-02", "code": {}}
+    rows = (told | {"killed": 141, "tried": 150, "code": {"moves": "x"}},
+            told | {"calls": 12345, "refused": 12000, "taken": 345, "failures": []},
+            told | {"lines": 6887, "lines_percent": 98.0, "branches": 1658, "branches_percent": 94.3})
+    page = tried_html(*rows)
+    assert "141 of 150" in page and "12,345 calls" in page and "98.0 % of 6,887 lines" in page and "&lt;run&gt;" in page
+    assert page.count("The code has changed since") == 1 and "since: moves." in page
