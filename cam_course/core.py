@@ -88,7 +88,7 @@ def get_device(
         found = torch.device(device)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"unknown device {device!r}: use 'auto', 'cpu', 'cuda' or 'cuda:0'") from error
-    missing = found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count()
+    missing = found.type == "cuda" and not 0 <= (found.index or 0) < torch.cuda.device_count()
     if missing or (found.type == "mps" and not torch.backends.mps.is_available()):
         raise ValueError(f"device {device!r} is not available here: use 'auto' or 'cpu'")
     return found
