@@ -17,12 +17,7 @@ SITE = build.SITE
 PAGES = [f"{p}.html" for p in build.toc_pages()]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def site() -> Path:
-    if not (SITE/"index.html").exists(): pytest.fail("there is no site: run `make book` first")
-    return SITE
-
-
+pytestmark = pytest.mark.usefixtures("site")
 links = functools.cache(external_links.links)
 
 
