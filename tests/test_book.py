@@ -15,12 +15,11 @@ import chapters
 import outputs
 import pytest
 import stamps
+from sitefiles import NOTEBOOKS, PAGES, SITE, text_of
 
 import build
 
 ROOT = Path(__file__).resolve().parent.parent
-SITE = build.SITE
-PAGES = [f"{p}.html" for p in build.toc_pages()]
 pytestmark = pytest.mark.usefixtures("site")
 
 
@@ -31,8 +30,7 @@ def test_every_page_of_the_toc_exists(site):
 
 
 def test_every_notebook_is_in_the_toc():
-    toc = set(build.toc_pages())
-    assert not [chapters.at(p) for p in stamps.notebooks() if chapters.page_of(p).removesuffix(".html") not in toc]
+    assert not [chapters.at(path) for page, path in NOTEBOOKS.items() if page not in PAGES]
 
 
 def test_the_site_is_up_to_date(site):
@@ -52,10 +50,6 @@ class Pictures(HTMLParser):
         if tag == "img": self.found.append((a.get("src", ""), (a.get("alt") or "").strip()))
 
 
-@functools.cache
-def text_of(page: str) -> str: return (SITE/page).read_text(encoding="utf-8")
-
-
 def saved_words(path: Path) -> set[str]:
     "The alt texts of the pictures that a notebook shows."
     cells = filter(book_numbers.has_picture, stamps.load(path)["cells"])
@@ -72,7 +66,7 @@ def lost_words(page: str, text: str, saved: set[str]) -> Iterator[str]:
 
 def test_pictures_say_what_their_notebooks_say():
     "That a picture has words at all is test_notebooks.py's: there it can be mended."
-    words = {chapters.page_of(p): saved_words(p) for p in stamps.notebooks()}
+    words = {page: saved_words(path) for page, path in NOTEBOOKS.items()}
     bad = [what for page in PAGES for what in lost_words(page, text_of(page), words.get(page, set()))]
     assert sum(map(len, words.values())) > 100 and not bad, "\n".join(bad)
 
@@ -117,16 +111,16 @@ def test_the_rules_for_pages_see_what_breaks_them():
 
 def test_pages_show_their_stamp():
     bad = []
-    for path in stamps.notebooks():
-        nb, text = stamps.load(path), text_of(chapters.page_of(path))
+    for page, path in NOTEBOOKS.items():
+        nb, text = stamps.load(path), text_of(page)
         stamp = stamps.stamp_of(nb)
         if not stamp:
             bad.append(f"{chapters.at(path)} has no stamp: make outputs NB={path.stem}")
             continue
         shown = 'class="stamp"' in text and stamp["date"] in text and stamp["versions"]["torch"] in text
-        if not shown: bad.append(f"{chapters.page_of(path)} doesn't show when and with what it ran")
+        if not shown: bad.append(f"{page} doesn't show when and with what it ran")
         changed = stamp["library_hash"] != stamps.library_hash(nb)
-        if ("library has changed since" in text) != changed: bad.append(f"{chapters.page_of(path)}: has the library changed since?")
+        if ("library has changed since" in text) != changed: bad.append(f"{page}: has the library changed since?")
     assert not bad, "\n".join(bad)
 
 
@@ -238,7 +232,7 @@ STRETCHED = """() => [...document.querySelectorAll("main img")].filter((i) => i.
 @functools.cache
 def moving_pages() -> dict[str, int]:
     "Page -> how many moving figures its notebook has saved."
-    books = {chapters.page_of(p): stamps.load(p) for p in stamps.notebooks()}
+    books = {page: stamps.load(path) for page, path in NOTEBOOKS.items()}
     return {page: sum(outputs.VIEW in o.get("data", {}) for c in nb["cells"] for o in c.get("outputs", []))
             for page, nb in books.items() if "widgets" in nb["metadata"]}
 
