@@ -6,6 +6,7 @@ import http.server
 import os
 import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,3 +77,14 @@ def address(site: Path) -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def warm_kernels() -> Iterator[str | None]:
+    "A value of JUPYTER_PATH for which kernels start at once (Linux; elsewhere None). Kernels of this process import nothing twice."
+    if sys.platform != "linux":
+        yield None
+        return
+    import warm_kernel
+    with tempfile.TemporaryDirectory(prefix="kernels-") as folder, \
+         warm_kernel.served(Path(folder), PYTHONPATH=str(BOOK.parent), OMP_NUM_THREADS="1") as path: yield path

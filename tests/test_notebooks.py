@@ -454,11 +454,12 @@ def test_a_failing_cell_leaves_the_file_alone(tmp_path):
 
 
 @each
-def test_runs_at_smoke_scale(path, monkeypatch):
+def test_runs_at_smoke_scale(path, monkeypatch, warm_kernels):
     "Every cell, on `shapes`, in an empty folder, without a data set and without the network."
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("CAM_COURSE_DATA", raising=False)
+    if warm_kernels: monkeypatch.setenv("JUPYTER_PATH", warm_kernels)
     before = path.read_bytes()
     nb = execute.execute(path, smoke=True)
     assert path.read_bytes() == before

@@ -110,9 +110,10 @@ def test_the_tool_finds_every_exercise_that_code_checks():
 
 
 @pytest.mark.parametrize("name", ["averages", "models.resnet"])
-def test_it_runs_up_to_the_exercises(name, made, monkeypatch):
+def test_it_runs_up_to_the_exercises(name, made, monkeypatch, warm_kernels):
     "Everything before the first task runs; the task says that it is the student's turn."
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    if warm_kernels: monkeypatch.setenv("JUPYTER_PATH", warm_kernels)
     file = chapters.chapter(name).name
     nb = nbformat.read(made/file, as_version=4)
     place = next(i for i, c in enumerate(nb.cells) if "your turn" in c.source)
