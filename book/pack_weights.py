@@ -8,10 +8,10 @@ import dataclasses
 import json
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 
 from cam_course.build import build_model
+from cam_course.core import memory_format
 from cam_course.data import load_data
 from cam_course.loop import evaluate
 from cam_course.main import read_config
@@ -31,7 +31,7 @@ def main() -> None:
     train, test = load_data(config.dataset, config.data_dir, source=config.source)
     model = build_model(config, train.num_classes, train.x.shape[1])
     model.load_state_dict({k: v.half().to(v.dtype) for k, v in load_file(args.run/"last.safetensors").items()})
-    model.to(memory_format=torch.channels_last)
+    model.to(memory_format=memory_format(model))
     plain, tta = (evaluate(model, test, Normalize.of(train), tta=t)[1] for t in (False, True))
     keep = {f.name for f in dataclasses.fields(config)} - {"data_dir", "source", "runs", "name", "device", "gallery",
                                                          "target_layers", "checkpoint_seconds", "tta"}

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from .config import TrainConfig
-from .core import get_device, seed_everything
+from .core import get_device, memory_format, seed_everything
 from .data import ImageData, load_data
 from .lr_curve import LRFinderResult
 from .lr_finder import Batches, LRFinder
@@ -164,8 +164,9 @@ def find_lr(
     seed_everything(config.seed)
     model = build_model(config, train.num_classes, train.x.shape[1])
     _whiten(model, train)
-    model = model.to(get_device(config.device), memory_format=torch.channels_last)
-    batches = Batches(train.to(next(model.parameters()).device), config.batch_size, build_transform(config, train), seed=config.seed)
+    device = get_device(config.device)
+    model = model.to(device, memory_format=memory_format(model, device))
+    batches = Batches(train.to(device), config.batch_size, build_transform(config, train), seed=config.seed)
     loss = partial(F.cross_entropy, label_smoothing=config.label_smoothing)
     finder = LRFinder(model, build_optimizer(config, model), loss)
     return finder.range_test(batches, start_lr, end_lr, num_iter, step_mode, **options)

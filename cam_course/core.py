@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['DataError', 'check_choice', 'check_number', 'seed_everything', 'keyed_generator', 'get_device', 'resolve_precision',
-           'atomic_write', 'write_text', 'write_json', 'create_run_dir', 'environment', 'preserved', 'get_rng_state',
-           'set_rng_state']
+           'memory_format', 'atomic_write', 'write_text', 'write_json', 'create_run_dir', 'environment', 'preserved',
+           'get_rng_state', 'set_rng_state']
 
 # %% ../nbs/00_core.ipynb #33746212
 import contextlib
@@ -107,6 +107,35 @@ def resolve_precision(
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+
+# %% ../nbs/00_core.ipynb #1a70c7b2
+_REGISTER = 16  # float32 numbers in the widest vector register (AVX-512)
+
+
+def memory_format(
+    model: nn.Module,
+    device: str | torch.device | None = None,  # where it will compute; None: where its weights are
+) -> torch.memory_format:  # for `model.to(memory_format=...)` and its images
+    """`torch.channels_last`, in which convolutions are faster, where that is safe; else `torch.contiguous_format`.
+
+    Not safe on a CPU: weights (K, C, 1, 1), C < 16, that may be used with a stride (oneDNN issue 6035: its gradient
+    of these weights is wrong, or the process dies). Only an `nn.Conv2d` says that its stride is 1.
+    """
+    if device is None:
+        device = next((p.device for p in model.parameters()), "cpu")
+    if torch.device(device).type == "cpu" and any(map(_meets_fault, model.modules())):
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+def _meets_fault(module: nn.Module) -> bool:
+    "Whether `module` itself holds weights whose gradient oneDNN could get wrong in channels-last."
+    if isinstance(module, nn.Conv2d) and module.stride == (1, 1):
+        return False
+    weights = [w for w in module._parameters.values() if w is not None]
+    if any(map(nn.parameter.is_lazy, weights)):
+        return True  # of a size that nobody knows yet
+    return any(w.ndim == 4 and w.shape[1] < _REGISTER and w.shape[2:] == (1, 1) for w in weights)
 
 # %% ../nbs/00_core.ipynb #f12c7e01
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .core import keyed_generator, preserved, write_text
+from .core import keyed_generator, memory_format, preserved, write_text
 from .data import ImageData
 from .transforms import Normalize
 
@@ -31,7 +31,7 @@ def epoch_batches(
     start: int = 0,  # first batch: a resumed epoch goes on in the middle
     share: tuple[int, int] = (0, 1),  # this process's part of each batch: (rank, how many)
     device: torch.device | None = None,  # where the batches are wanted; None: where the data is
-) -> Iterator[tuple[Tensor, Tensor]]:  # x float (B, C, H, W) channels_last, y (B,)
+) -> Iterator[tuple[Tensor, Tensor]]:  # x float (B, C, H, W), y (B,)
     """Yield the batches of one training epoch; what each sample looks like depends on (seed, epoch, its index) alone.
 
     The last, incomplete batch is left out: with another order in each epoch every image has its turn.
@@ -48,8 +48,7 @@ def epoch_batches(
         x, y = data.x[rows].to(device, non_blocking=True), data.y[rows].to(device, non_blocking=True)
         if transform is not None:
             x = transform.apply(x, **{name: value[rows].to(device) for name, value in params.items()})
-        x = normalize(x) if normalize is not None else x.float()
-        yield x.contiguous(memory_format=torch.channels_last), y
+        yield normalize(x) if normalize is not None else x.float(), y
 
 # %% ../nbs/13_loop.ipynb #77d7b181
 def train_step(
@@ -116,11 +115,11 @@ def predict(
     "Logits of every image, in order, in eval mode; model and generators are as before afterwards."
     normalize = normalize or Normalize.of(data)
     device = device or next((p.device for p in model.parameters()), data.x.device)
-    found = []
+    layout, found = memory_format(model, device), []
     with preserved(model):
         model.eval()
         for i in range(0, len(data), batch_size):
-            x = normalize(data.x[i : i + batch_size].to(device)).contiguous(memory_format=torch.channels_last)
+            x = normalize(data.x[i : i + batch_size].to(device)).to(memory_format=layout)
             logits = model(x).float()
             found.append((logits + model(x.flip(-1)).float()) / 2 if tta else logits)
     return torch.cat(found).cpu()

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from .averages import ewma
-from .core import check_choice, check_number, preserved, seed_everything
+from .core import check_choice, check_number, memory_format, preserved, seed_everything
 from .data import ImageData
 from .figures import png
 from .loop import epoch_batches
@@ -103,24 +103,24 @@ def _restored(modules: Sequence[nn.Module], optimizer: Optimizer, loader: Any) -
             set_back()
 
 # %% ../nbs/20_lr_finder.ipynb #20chlast
-def _convolved(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
-    "Weights of 2-D convolutions on a CPU, and what the optimizer keeps for each, that don't lie channels-last yet."
+def _convolved(model: nn.Module, optimizer: Optimizer, layout: torch.memory_format) -> list[Tensor]:
+    "Weights of 2-D convolutions on a CPU, and what the optimizer keeps for each, that don't lie in `layout` yet."
     bound = isinstance(model, nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod")   # to their layout
     if bound or model._compiled_call_impl is not None or not torch.backends.mkldnn.is_available():
         return []
     weights = {m._parameters.get("weight") for m in model.modules() if isinstance(m, nn.Conv2d)}
     tensors = [t for w in weights if w is not None for t in (w, *_tensors(optimizer.state.get(w, {}))) if t.shape == w.shape]
     return [t for t in tensors if t.device.type == "cpu" and t.dtype in (torch.float32, torch.bfloat16)
-            and not t._is_view() and not t.is_contiguous(memory_format=torch.channels_last)]
+            and not t._is_view() and t.to(memory_format=layout) is not t]
 
 
 @contextlib.contextmanager
-def _channels_last(tensors: list[Tensor]) -> Iterator[None]:
-    "Inside the block copies that lie channels-last stand in for the tensors; their own memory isn't touched."
+def _laid(tensors: list[Tensor], layout: torch.memory_format) -> Iterator[None]:
+    "Inside the block copies that lie in `layout` stand in for the tensors; their own memory isn't touched."
     own = [(t, t.data) for t in tensors]
     try:
         for t in tensors:
-            t.data = t.data.contiguous(memory_format=torch.channels_last)
+            t.data = t.data.to(memory_format=layout)
         yield
     finally:
         for t, data in own:
@@ -150,14 +150,15 @@ def _cycle(loader: Iterable) -> Iterator:
             raise ValueError(f"the loader ({type(loader).__name__}) gives no batches")
 
 # %% ../nbs/20_lr_finder.ipynb #04f23742
-def _pair(batch: Any, device: torch.device) -> tuple[Any, Any]:
-    "Input and target of a batch, on the device."
+def _pair(batch: Any, device: torch.device, layout: torch.memory_format) -> tuple[Any, Any]:
+    "Input and target of a batch, on the device; a layout that the net couldn't bear is undone."
     if not (isinstance(batch, list | tuple) and len(batch) >= 2):
         raise ValueError(
             f"a batch is a {type(batch).__name__}, not (input, target): wrap the loader, for instance "
             "[(b['image'], b['label']) for b in loader]"
         )
-    return _to(batch[0], device), _to(batch[1], device)
+    kept = layout if layout == torch.contiguous_format else torch.preserve_format
+    return _to(batch[0], device, kept), _to(batch[1], device, kept)
 
 
 def _set_rate(group: dict[str, Any], lr: float) -> None:
@@ -167,11 +168,13 @@ def _set_rate(group: dict[str, Any], lr: float) -> None:
         group["lr"] = lr
 
 
-def _to(thing: Any, device: torch.device) -> Any:
+def _to(thing: Any, device: torch.device, layout: torch.memory_format) -> Any:
     if isinstance(thing, dict):
-        return {k: _to(v, device) for k, v in thing.items()}
+        return {k: _to(v, device, layout) for k, v in thing.items()}
     if isinstance(thing, list | tuple):
-        return [_to(v, device) for v in thing]
+        return [_to(v, device, layout) for v in thing]
+    if isinstance(thing, Tensor):
+        return thing.to(device, non_blocking=True, memory_format=layout)
     return thing.to(device, non_blocking=True) if hasattr(thing, "to") else thing
 
 # %% ../nbs/20_lr_finder.ipynb #7f0186bb
@@ -246,18 +249,19 @@ class LRFinder:
         with bar, preserved(*self.modules), _restored(self.modules, self.optimizer, loader):
             if not self.model.training:
                 self.model.train()
-            batches = (_pair(batch, self.device) for batch in _cycle(loader))
+            layout = memory_format(self.model, self.device)
+            batches = (_pair(batch, self.device, layout) for batch in _cycle(loader))
             first = next(batches)
-            with _channels_last(self._movable(first[0])):
+            with _laid(self._movable(first[0], layout), layout):
                 losses, why = self._train(bar, itertools.chain([first], batches), beta, diverge_th, last=len(rates))
         return LRFinderResult(rates[:len(losses)], losses, ewma(losses, beta), why)
 
-    def _movable(self, x: Any) -> list[Tensor]:
-        "What may lie channels-last during the test: nothing if the model fails so, as `.view` of a picture does."
-        tensors = _convolved(self.model, self.optimizer)
+    def _movable(self, x: Any, layout: torch.memory_format) -> list[Tensor]:
+        "What may lie in `layout` during the test: nothing if the model fails so, as `.view` of a picture does."
+        tensors = _convolved(self.model, self.optimizer, layout)
         try:
             if tensors:
-                with preserved(*self.modules), _restored(self.modules, self.optimizer, ()), torch.no_grad(), _channels_last(tensors):
+                with preserved(*self.modules), _restored(self.modules, self.optimizer, ()), torch.no_grad(), _laid(tensors, layout):
                     self.model(x)
         except RuntimeError:
             return []

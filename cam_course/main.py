@@ -26,10 +26,10 @@ from torch import nn
 from .build import build_model, build_trainer, images_of
 from .checkpoint import FolderInUse, hold, load_weights
 from .config import RECIPES, TrainConfig, check_config, recipe
-from .core import DataError, create_run_dir, environment, get_device, write_json
+from .core import DataError, create_run_dir, environment, get_device, memory_format, write_json
 from .data import ImageData, load_data
 from .loop import History, TrainingDiverged, evaluate
-from .trainer import Interrupted
+from .trainer import Interrupted, last_resort
 from .transforms import Normalize
 
 # %% ../nbs/40_main.ipynb #c76616ac
@@ -258,7 +258,7 @@ def _load_finished(config: TrainConfig, folder: Path, train: ImageData, test: Im
     except RuntimeError as error:  # names or shapes; DataError is one too
         raise DataError(f"{str(folder / 'last.safetensors')!r} can't be used: {error}") from error
     history = History.from_csv(folder / "history.csv")
-    return _result(config, folder, model.to(memory_format=torch.channels_last), history, test, Normalize.of(train))
+    return _result(config, folder, model.to(memory_format=memory_format(model)), history, test, Normalize.of(train))
 
 # %% ../nbs/40_main.ipynb #b60ad3ac
 def cli(args: Sequence[str] | None = None) -> int:
@@ -301,7 +301,8 @@ def _sigterm_interrupts() -> Iterator[None]:
     mine = threading.current_thread() is threading.main_thread()  # elsewhere Python allows no handlers
     old = signal.signal(signal.SIGTERM, stop) if mine else None
     try:
-        yield
+        with last_resort():
+            yield
     finally:
         if mine:
             signal.signal(signal.SIGTERM, old)

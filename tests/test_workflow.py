@@ -56,8 +56,14 @@ def test_the_matrix_covers_what_is_promised():
     flow = load(ROOT/".github"/"workflows"/"tests.yml")
     matrix = flow["jobs"]["library"]["strategy"]["matrix"]
     assert matrix["python"] == ["3.11", "3.12", "3.13"] and matrix["versions"] == ["newest"]
-    more = {(m["python"], m["versions"]) for m in matrix["include"]}
-    assert more == {("3.11", "lowest"), ("3.12", "torch-2.6"), ("3.13", "torch-2.6")}
+    assert matrix["os"] == ["ubuntu-24.04"] and matrix["isa"] == ["DEFAULT"]
+    more = {(m["python"], m["versions"], m["os"].split("-")[0], m["isa"]) for m in matrix["include"]}
+    for python, versions in (("3.11", "lowest"), ("3.12", "torch-2.6"), ("3.13", "torch-2.6")):
+        assert (python, versions, "ubuntu", "DEFAULT") in more
+    for os, isa in (("ubuntu", "AVX2"), ("macos", "DEFAULT"), ("windows", "DEFAULT"), ("windows", "AVX2")):
+        assert any(m[2:] == (os, isa) for m in more), f"no job on {os} with {isa}"
+    for job in ("library", "all"): assert flow["jobs"][job]["env"] == {"ONEDNN_MAX_CPU_ISA": "${{ matrix.isa }}"}
+    assert flow["jobs"]["all"]["strategy"]["matrix"]["isa"] == ["DEFAULT", "AVX2"]
     assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", flow["on"]["schedule"][0]["cron"])  # weekly, and the library job runs then
     assert "if" not in flow["jobs"]["library"] and "schedule" in flow["jobs"]["all"]["if"]
 

@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ["pytest", "hypothesis", "mini-racer", "scipy", "pandas", "nbformat", "setuptools", "wheel", "playwright"]
 LIBRARY = ["averages", "schedules", "core", "optimizers", "transforms", "properties", "data_unpack", "gradcam", "pictures", "resnet",
-           "checkpoint", "lr_finder", "lr_finder_layout", "weights", "localisation", "gallery", "trainer", "main"]
+           "checkpoint", "lr_finder", "lr_finder_layout", "weights", "localisation", "gallery", "trainer", "main", "memory_format",
+           "stop_signals"]
 
 
 def floors() -> dict[str, str]:
