@@ -18,7 +18,7 @@ $(READY): constraints.txt settings.ini setup.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (once; a few minutes)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check "pip>=25"  # old resolvers wander off into old packages
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt -e ".[dev]"  # compiled when first used: a third
 	@touch $@
 
 book: $(READY)  ## the site, with a fresh run of the assignment's recipe made on this machine

@@ -1,9 +1,13 @@
-"""What all tests share: the folders of the book's tools (book/*.py and book/_ext/*.py are scripts, no package), a browser,
+"""What all tests share: the folders of the book's tools (book/*.py and book/_ext/*.py are scripts, no package), a browser, the site,
 and the mark `long`: `make test` leaves these tests out, `make test-long` runs them and writes down what became of them."""
 
+import functools
+import http.server
 import os
 import shutil
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,3 +52,39 @@ def browser() -> Iterator[Any]:
         chromium = p.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    "The site that `make book` made."
+    import build
+    if not (build.SITE/"index.html").exists(): pytest.fail("there is no site: run `make book` first")
+    return build.SITE
+
+
+@pytest.fixture(scope="session")
+def address(site: Path) -> Iterator[str]:
+    "The site, served on this machine alone."
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None: pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            "A page that is left while it loads hangs up: no fault."
+            if not isinstance(sys.exc_info()[1], ConnectionError): super().handle_error(request, client_address)
+
+    server = Server(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def warm_kernels() -> Iterator[str | None]:
+    "A value of JUPYTER_PATH for which kernels start at once (Linux; elsewhere None). Kernels of this process import nothing twice."
+    if sys.platform != "linux":
+        yield None
+        return
+    import warm_kernel
+    with tempfile.TemporaryDirectory(prefix="kernels-") as folder, \
+         warm_kernel.served(Path(folder), PYTHONPATH=str(BOOK.parent), OMP_NUM_THREADS="1") as path: yield path

@@ -8,7 +8,7 @@ import base64
 import html
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,22 +43,26 @@ def write_page(figures: Sequence[Any], path: Path) -> Path:
 
 
 @contextmanager
-def opened(browser: Any, figures: Sequence[Any], folder: Path, dark: bool = False, **context: Any) -> Iterator[Any]:
-    "The page of `figures`, offline; fails if it wrote an error. `context`: viewport, reduced_motion, has_touch, ..."
-    path = write_page(figures, folder/"page.html")
+def shown(browser: Any, path: Path, figures: int = 1, dark: bool = False, **context: Any) -> Iterator[Any]:
+    "A page that `write_page` made, offline; fails if it wrote an error. `context`: viewport, reduced_motion, has_touch, ..."
     made = browser.new_context(**{"viewport": {"width": 760, "height": 1000}, **context})
     made.set_offline(True)
     page, errors = made.new_page(), []
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.goto(path.as_uri())
-    page.wait_for_function(f"document.querySelectorAll('.cc-plot').length >= {len(figures)}")
+    page.wait_for_function(f"document.querySelectorAll('.cc-plot').length >= {figures}")
     if dark: page.evaluate("document.documentElement.dataset.theme = 'dark'")
     page.wait_for_timeout(100)
     try:
         yield page
         assert not errors, errors
     finally: made.close()
+
+
+def opened(browser: Any, figures: Sequence[Any], folder: Path, **about: Any) -> AbstractContextManager[Any]:
+    "The page of `figures`, as `shown`."
+    return shown(browser, write_page(figures, folder/"page.html"), len(figures), **about)
 
 
 def drawn(page: Any) -> str:

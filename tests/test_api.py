@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import book_api
-import external_links
-import pytest
+import chapters
 import stamps
-
-import build
+from sitefiles import SITE, links
 
 ROOT = Path(__file__).resolve().parent.parent
-SITE = build.SITE
 HOMES = book_api.homes(ROOT)
 CHAPTERS = book_api.chapters(ROOT)
 MODULES = [f"cam_course.{c.module}" for c in CHAPTERS]
-each = pytest.mark.parametrize("module", MODULES)
 
 
 def members(module: str) -> Iterator[tuple[str, Any]]:
@@ -43,9 +39,9 @@ def signature_faults(obj: Any) -> list[str]:
     return bad + (["its result"] if s.return_annotation is s.empty and obj.__name__ != "__init__" else [])
 
 
-@each
-def test_types_on_every_parameter_and_result(module):
-    bad = {name: f for name, obj in members(module) if inspect.isfunction(obj) and (f := signature_faults(obj))}
+def test_types_on_every_parameter_and_result():
+    bad = {f"{module}.{name}": f for module in MODULES for name, obj in members(module)
+           if inspect.isfunction(obj) and (f := signature_faults(obj))}
     assert not bad, bad
 
 
@@ -63,16 +59,26 @@ def inherited(module: str, name: str) -> str:
     return next((d for b in bases if key in vars(b) and (d := inspect.getdoc(vars(b)[key]))), "")
 
 
-@each
-def test_docstrings_say_something(module):
-    "Two words or more that are not the name again, and not the text that a dataclass makes of its fields."
-    bad = []
-    for name, _ in members(module):
-        if name.endswith(("__init__", "__call__")): continue
-        text = text_of(module, name)
-        words = set(re.findall(r"[a-z]+", text.lower())) - set(re.findall(r"[a-z]+", name.lower().replace("_", " ")))
-        if len(words) < 2 or text.startswith(name + "("): bad.append(f"{name}: {text!r}")
-    assert not bad, bad
+def says_nothing(name: str, text: str) -> bool:
+    "Fewer than two words that are not the name again, or the text that a dataclass makes of its fields."
+    words = set(re.findall(r"[a-z]+", text.lower())) - set(re.findall(r"[a-z]+", name.lower().replace("_", " ")))
+    return len(words) < 2 or text.startswith(name + "(")
+
+
+def test_docstrings_say_something():
+    named = ((module, name) for module in MODULES for name, _ in members(module) if not name.endswith(("__init__", "__call__")))
+    bad = [f"{module}.{name}: {text!r}" for module, name in named if says_nothing(name, text := text_of(module, name))]
+    assert not bad, "\n".join(bad)
+
+
+def test_a_bare_name_is_seen():
+    "Without a type, without words, in the words of its name."
+    def bare(x, y: int = 0): pass
+    def typed(x: int) -> int: "Twice `x`, rounded."
+    assert signature_faults(bare) == ["x", "its result"] and not signature_faults(typed)
+    assert [t for t in ("", "Fit a line.", "Fit.", "fit_line(x: int)") if says_nothing("fit_line", t)] == ["", "Fit a line.", "Fit.",
+                                                                                                            "fit_line(x: int)"]
+    assert not says_nothing("fit_line", "Least squares through the points.")
 
 
 def test_every_public_name_has_a_home():
@@ -88,7 +94,7 @@ def test_every_public_name_has_a_home():
 
 def test_sections_are_headings_of_the_chapter():
     for c in CHAPTERS:
-        text = "\n".join(x["source"] for x in stamps.load(ROOT/"nbs"/f"{c.stem}.ipynb")["cells"])
+        text = "\n".join(x["source"] for x in stamps.load(chapters.chapter(c.module))["cells"])
         heads = {book_api._plain_heading(h) for h in re.findall(r"(?m)^#{1,4}\s+(.+?)\s*#*$", text)}
         assert {h.section for h in c.homes} <= heads, c.stem
 
@@ -102,20 +108,23 @@ def page_of(c: book_api.Chapter) -> Path:
 def test_every_public_name_has_an_entry():
     assert (SITE/"index.html").exists(), "there is no site: run `make book` first"
     names = set(book_api.symbols("cam_course", ROOT).values()) | set(HOMES)
-    ids = {i.removeprefix("module-") for p in {page_of(c) for c in CHAPTERS} for i in external_links.links(p).ids}
+    ids = {i.removeprefix("module-") for p in {page_of(c) for c in CHAPTERS} for i in links(p).ids}
     assert names and not names - ids, sorted(names - ids)
 
 
 def test_entries_and_cells_are_linked_both_ways():
     "From the entry to the cell's anchor in the chapter, and from the cell to the entry."
+    bad = []
     for c in CHAPTERS:
-        api, chapter = page_of(c), SITE/"nbs"/f"{c.stem}.html"
-        there, back = external_links.links(api), external_links.links(chapter)
+        api, chapter = page_of(c), chapters.page(c.module, SITE)
+        there, back = links(api), links(chapter)
         for h in c.homes:
-            assert f"../../nbs/{c.stem}.html#{h.anchor}" in there.hrefs, f"the entry of {h.full} does not lead to its cell"
-            assert h.anchor in back.ids, f"{c.stem} has no anchor {h.anchor}"
-            assert f"../book/api/{api.name}#{h.full}" in back.hrefs, f"the cell of {h.full} does not lead to its entry"
-            assert h.full in there.ids
+            if f"../../{chapter.relative_to(SITE).as_posix()}#{h.anchor}" not in there.hrefs:
+                bad.append(f"the entry of {h.full} does not lead to its cell")
+            if h.anchor not in back.ids: bad.append(f"{chapter.name} has no anchor {h.anchor}")
+            if f"../book/api/{api.name}#{h.full}" not in back.hrefs: bad.append(f"the cell of {h.full} does not lead to its entry")
+            if h.full not in there.ids: bad.append(f"{api.name} has no entry {h.full}")
+    assert not bad, "\n".join(bad)
 
 
 def test_each_part_of_the_house_has_its_page():

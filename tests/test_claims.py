@@ -5,13 +5,13 @@ from pathlib import Path
 
 import book_claims
 import book_numbers
+import chapters
 import pytest
 import stamps
-
-import build
+from sitefiles import NOTEBOOKS, SITE, text_of
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = build.SITE/"book"/"claims.html"
+PAGE = SITE/"book"/"claims.html"
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,9 @@ def copy(tmp_path) -> Path:
     shutil.copytree(ROOT/"nbs", tmp_path/"nbs", ignore=lambda _, names: [n for n in names if not n.endswith(".ipynb")])
     for name in (book_claims.DATA, "book/references.bib"): shutil.copy(ROOT/name, tmp_path/name)
     return tmp_path
+
+
+def averages(root: Path) -> Path: return chapters.chapter("averages", root/"nbs")
 
 
 def spoil(path: Path, change) -> None:
@@ -80,15 +83,15 @@ def test_a_removed_mark_is_named(copy, number):
 
 
 def test_a_removed_cell_is_named(copy):
-    spoil(copy/"nbs"/"02_averages.ipynb",
+    spoil(averages(copy),
           lambda cells: cells.pop(next(i for i, c in enumerate(cells) if c.cell_type == "code" and "as printed" in c.source)))
     problems = book_claims.find(copy).problems
     assert len(problems) == 1
-    assert "claim 33" in problems[0] and "no code cell near its mark in 02_averages shows 'as printed 2.33'" in problems[0]
+    assert "claim 33" in problems[0] and f"no code cell near its mark in {averages(copy).stem} shows 'as printed 2.33'" in problems[0]
 
 
 def test_a_cell_without_outputs_shows_nothing(copy):
-    spoil(copy/"nbs"/"02_averages.ipynb", lambda cells: [c.update(outputs=[]) for c in cells if c.cell_type == "code"])
+    spoil(averages(copy), lambda cells: [c.update(outputs=[]) for c in cells if c.cell_type == "code"])
     assert {int(n) for p in book_claims.find(copy).problems for n in re.findall(r"^claim (\d+)", p)} >= {31, 33, 34}
 
 
@@ -96,10 +99,10 @@ def test_unknown_numbers_and_swallowed_lines_are_named(copy):
     def change(cells):
         at = marked(cells, 34)
         cells[at].source = "<!-- claim: 999 --> *This line* would stay raw.\n" + cells[at].source
-    spoil(copy/"nbs"/"02_averages.ipynb", change)
+    spoil(averages(copy), change)
     problems = "\n".join(book_claims.find(copy).problems)
     assert "mark of claim 999, which book/claims.yml lacks" in problems
-    assert "a mark at the start of a line" in problems and "02_averages" in problems
+    assert "a mark at the start of a line" in problems and averages(copy).stem in problems
 
 
 @pytest.mark.parametrize(("field", "old", "new", "said"), [
@@ -155,7 +158,7 @@ def test_the_page_counts_and_links(found):
         assert f'id="claim-{c.number}"' in text
         for p in found.places[c.number]:
             assert f'href="../nbs/{p.stem}.html#claim-{c.number}"' in text
-            assert f'id="claim-{c.number}"' in (build.SITE/"nbs"/f"{p.stem}.html").read_text(encoding="utf-8")
+            assert f'id="claim-{c.number}"' in text_of(f"nbs/{p.stem}.html")
 
 
 @pytest.mark.parametrize("script", [True, False])
@@ -180,19 +183,18 @@ def test_numbered_equations_and_references():
 
 
 def test_a_reference_without_target_is_named(copy):
-    spoil(copy/"nbs"/"02_averages.ipynb", lambda cells: cells[0].update(
+    spoil(averages(copy), lambda cells: cells[0].update(
         source=cells[0].source + "\n\nBy equation (2.99) and the figure above."))
     problems = book_numbers.problems(copy)
-    assert any("equation (2.99)" in p and "02_averages" in p for p in problems)
-    assert any("there is no figure above" in p and "02_averages" in p for p in problems)
+    assert any("equation (2.99)" in p and averages(copy).stem in p for p in problems)
+    assert any("there is no figure above" in p and averages(copy).stem in p for p in problems)
 
 
 def test_figures_are_numbered_in_order_and_once():
-    seen: list[str] = []
-    for p in stamps.notebooks():
-        text = (build.SITE/"nbs"/f"{p.stem}.html").read_text(encoding="utf-8")
-        found = [tuple(map(int, n.split("."))) for n in re.findall(r'<p class="figure-number" id="figure-([\d.]+)"', text)]
-        assert all(n[0] == book_numbers.chapter(p.stem) for n in found), p.stem
-        if found: assert [n[1] for n in found] == list(range(found[0][1], found[0][1] + len(found))), p.stem
+    seen, bad = [], []
+    for page, path in NOTEBOOKS.items():
+        found = [tuple(map(int, n.split("."))) for n in re.findall(r'<p class="figure-number" id="figure-([\d.]+)"', text_of(page))]
+        if any(n[0] != book_numbers.chapter(path.stem) for n in found): bad.append(f"{page}: of another chapter: {found}")
+        if found and [n[1] for n in found] != list(range(found[0][1], found[0][1] + len(found))): bad.append(f"{page}: {found}")
         seen += found
-    assert len(seen) == len(set(seen)) and len(seen) > 100
+    assert len(seen) == len(set(seen)) and len(seen) > 100 and not bad, "\n".join(bad)

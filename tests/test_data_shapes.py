@@ -119,27 +119,38 @@ def test_positions_colors_and_grounds_say_nothing_about_the_class(drawn):
         assert stats.kstest(column, "uniform").pvalue > 1e-3
 
 
-def logistic_accuracy(train, train_y, test, test_y, penalty):
-    "Multinomial logistic regression, trained to convergence by L-BFGS; accuracy on train and test."
-    weight = torch.zeros(train.shape[1] + 1, 10, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight], max_iter=120, history_size=10, line_search_fn="strong_wolfe")
+def logistic_accuracies(train, train_y, test, test_y, penalties):
+    """Multinomial logistic regression, trained to convergence by L-BFGS; accuracy on train and test for each penalty.
 
-    def closure():
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(train @ weight[:-1] + weight[-1], train_y)
-        loss = loss + penalty * weight.square().sum()
-        loss.backward()
-        return loss
+    The weights are found in coordinates in which the loss is about as steep in every direction: 10 to 25 evaluations, not 250.
+    """
+    train, test = (torch.cat([x, torch.ones(len(x), 1)], 1) for x in (train, test))
+    second_moments, found = train.T @ train / len(train), []
+    for penalty in penalties:
+        root = torch.linalg.cholesky(0.09 * second_moments + 2 * penalty * torch.eye(train.shape[1]))  # 0.09 = p (1 - p), ten classes
+        turned = torch.linalg.solve_triangular(root, train.T, upper=False).T.contiguous()
+        weights = lambda u, root=root: torch.linalg.solve_triangular(root.T, u, upper=True)
+        u = torch.zeros(train.shape[1], 10, requires_grad=True)
+        optimizer = torch.optim.LBFGS([u], max_iter=120, history_size=10, line_search_fn="strong_wolfe")
 
-    optimizer.step(closure)
-    score = lambda x, y: ((x @ weight[:-1] + weight[-1]).argmax(1) == y).float().mean().item()
-    return score(train, train_y), score(test, test_y)
+        def closure(u=u, turned=turned, weights=weights, penalty=penalty, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(turned @ u, train_y) + penalty * weights(u).square().sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        closure()
+        assert u.grad.abs().max() < 1e-3  # converged
+        right = [(x @ weights(u.detach())).argmax(1) == y for x, y in ((train, train_y), (test, test_y))]
+        found.append(tuple(r.float().mean().item() for r in right))
+    return found
 
 
 def test_a_linear_classifier_stays_under_a_quarter():
     train, test = draw_shapes(6000, seed=0), draw_shapes(2000, seed=1)
     x, v = ((d.x.flatten(1).float() / 255 - 0.5) / 0.165 for d in (train, test))
-    results = [logistic_accuracy(x, train.y, v, test.y, penalty) for penalty in (1e-3, 3e-2)]
+    results = logistic_accuracies(x, train.y, v, test.y, (1e-3, 3e-2))
     assert results[0][0] > 0.5  # it has learned its training images by heart, so it was trained
     assert max(accuracy for _, accuracy in results) < 0.25
 

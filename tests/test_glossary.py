@@ -6,12 +6,12 @@ import book_api
 import book_claims
 import book_glossary
 import book_marks
+import chapters
 import pytest
 import stamps
 from docutils import nodes
 from docutils.utils import new_document
-
-import build
+from sitefiles import NOTEBOOKS, SITE, text_of
 
 ROOT = Path(__file__).resolve().parent.parent
 TERMS = book_glossary.terms(ROOT)
@@ -33,16 +33,14 @@ def test_the_list():
 
 
 def test_every_term_is_linked_from_somewhere():
-    pages = [(build.SITE/"nbs"/f"{p.stem}.html").read_text(encoding="utf-8") for p in stamps.notebooks()]
+    pages = [text_of(page) for page in NOTEBOOKS]
     unused = [t.term for t in TERMS if not any(f'glossary.html#{t.anchor}"' in text for text in pages)]
     assert not unused
 
 
 def test_only_the_first_use_on_a_page_is_linked():
-    for p in stamps.notebooks():
-        text = (build.SITE/"nbs"/f"{p.stem}.html").read_text(encoding="utf-8")
-        found = re.findall(r'class="term [^"]*"[^>]*href="[^"#]*#(term-[\w-]+)"', text)
-        assert len(found) == len(set(found)), p.stem
+    found = {page: re.findall(r'class="term [^"]*"[^>]*href="[^"#]*#(term-[\w-]+)"', text_of(page)) for page in NOTEBOOKS}
+    assert not (bad := {page: terms for page, terms in found.items() if len(terms) != len(set(terms))}), bad
 
 
 def test_where_terms_are_linked():
@@ -72,7 +70,7 @@ def test_headings_quizzes_and_sources_are_left_alone():
 
 def test_a_focused_term_shows_its_meaning(browser):
     page = browser.new_page()
-    page.goto((build.SITE/"nbs"/"04_momentum.html").as_uri())
+    page.goto(chapters.page("momentum", SITE).as_uri())
     term = page.locator("a.term").first
     term.focus()
     page.keyboard.press("Shift+Tab"), page.keyboard.press("Tab")   # the focus of a keyboard, not of a script

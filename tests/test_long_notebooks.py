@@ -16,6 +16,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
+import chapters
 import execute
 import nbformat
 import pytest
@@ -117,7 +118,7 @@ def prepare(machine: Colab, folder: Path, new: Path | None) -> None:
     before, wheel = machine.snapshot(), build_wheel(machine.wheel)
     known = subprocess.run([machine.python, "-c", "import cam_course"], cwd=folder, env=bare(), capture_output=True)
     if known.returncode == 0: sh(machine.python, "-m", "pip", "uninstall", "-q", "-y", "cam-course", cwd=folder)
-    nb = nbformat.read(ROOT/"nbs"/"41_assignment.ipynb", as_version=4)
+    nb = nbformat.read(chapters.chapter("The assignment"), as_version=4)
     cell = copy.deepcopy(next(c for c in nb.cells if "colab" in c.metadata.get("tags", [])))
     cell.source, n = re.subn(r'"cam-course @ git\+https://[^"]+"', f'"{wheel}"', cell.source)
     assert n == 1, "the first cell installs from another address than expected"

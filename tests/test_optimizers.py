@@ -4,8 +4,8 @@ import copy
 import io
 import json
 import re
-from pathlib import Path
 
+import chapters
 import pytest
 import torch
 from safetensors.torch import load as st_load
@@ -15,7 +15,7 @@ from torch import nn
 from cam_course import optimizers as O
 from cam_course.optimizers import OPTIMIZERS, first_difference, make_optimizer, state_bytes
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "nbs" / "05_optimizers.ipynb"
+NOTEBOOK = chapters.chapter("optimizers")
 T = torch.optim
 PAIRS = [  # name, torch's class, what only torch's needs, hyper-parameters of both
     ("sgd", T.SGD, {}, [{}, {"weight_decay": 0.1}]),

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import chapters
 import downloads
 import nbdev_reader
 import nbformat
@@ -22,7 +23,7 @@ import build
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = build.SITE
-FEW = ["nbs/04_momentum", "nbs/38_config"]
+FEW = [chapters.page_of(chapters.chapter(name)).removesuffix(".html") for name in ("momentum", "config")]
 site_zip = importlib.import_module("zip")
 pytestmark = pytest.mark.long
 pypdf = pytest.importorskip("pypdf", reason="pip install pypdf")
@@ -241,7 +242,7 @@ def test_the_unpacked_zip_works_offline(browser, tmp_path):
     page.wait_for_url("**/nbs/index.html")
     moving = next(p for p in stamps.notebooks() if "widgets" in stamps.load(p)["metadata"]
                   and any(outputs.VIEW in o.get("data", {}) for c in stamps.load(p)["cells"] for o in c.get("outputs", [])))
-    page.goto((root/"nbs"/f"{moving.stem}.html").as_uri())
+    page.goto((root/chapters.page_of(moving)).as_uri())
     page.locator(".widget-still").first.scroll_into_view_if_needed()   # a figure starts when it comes near
     page.wait_for_selector(".widget-live > *")
     page.goto((root/"search.html").as_uri() + "?q=momentum")

@@ -3,8 +3,8 @@
 import io
 import math
 import re
-from pathlib import Path
 
+import chapters
 import numpy as np
 import pytest
 import torch
@@ -17,7 +17,7 @@ from cam_course.noise import AddGaussianNoise, NoiseEscape, PerturbedSGD, hash_n
 from cam_course.optimizers import SGD
 from cam_course.transforms import Compose, RandomCrop, RandomHorizontalFlip
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "nbs" / "06_plateaus.ipynb"
+NOTEBOOK = chapters.chapter("noise")
 
 
 # ---- numbers that can be looked up

@@ -4,12 +4,16 @@ The walk goes from a button before the figure to one behind it and back. On the 
 answer to its keys; `-s` prints the record.
 """
 import io
+from collections.abc import Iterator
 from typing import Any
 
+import chapters
 import numpy as np
 import pytest
+import stamps
 from figpage import opened
 from PIL import Image
+from playwright.sync_api import Error
 from test_every_figure import KINDS
 
 import build
@@ -118,14 +122,8 @@ def test_a_walk_through_every_figure(browser, tmp_path, name):
         assert page.evaluate(HERE) == "walk-before", "Shift+Tab does not lead back"
 
 
-@pytest.mark.parametrize("name", QUIZZES)
-def test_a_walk_through_every_quiz(browser, name):
-    "Links of the question, then its options take the focus; Enter and Space answer; the words say so; the fold opens; Tab leads on."
-    context = browser.new_context(viewport={"width": 1000, "height": 900}, reduced_motion="reduce", offline=True)
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.goto((SITE/f"{name}.html").as_uri())
-    page.wait_for_selector(".quiz-live")
+def walk(page: Any) -> Iterator[str]:
+    "Through the quiz of a page: what doesn't answer to the keyboard."
     for i in range(page.locator(".quiz").count()):
         quiz = page.locator(".quiz").nth(i)
         options = quiz.locator(".quiz-option")
@@ -134,25 +132,41 @@ def test_a_walk_through_every_quiz(browser, name):
             n.before(b); b.focus(); }""")
         for link in quiz.locator("legend a[href]").all():
             page.keyboard.press("Tab")
-            assert link.evaluate("n => n === document.activeElement")
+            if not link.evaluate("n => n === document.activeElement"): yield f"question {i + 1}: a link is passed by"
         for k in range(options.count()):
+            at = f"question {i + 1}, option {k + 1}"
             page.keyboard.press("Tab")
-            assert options.nth(k).evaluate("n => n === document.activeElement")
-            if k == 0: assert focus_is_seen(page), f"{name}: nobody sees the focus"
+            if not options.nth(k).evaluate("n => n === document.activeElement"): yield f"{at} is not the next stop"
+            if k == 0 and not focus_is_seen(page): yield f"{at}: nobody sees the focus"
             page.keyboard.press("Space" if k % 2 else "Enter")
-            assert options.nth(k).get_attribute("aria-pressed") == "true"
+            if options.nth(k).get_attribute("aria-pressed") != "true": yield f"{at} does not hear its key"
             said = quiz.locator("[role=status]").inner_text()
-            assert said.startswith("Right." if k == right else "Not quite.") and len(said) > 20, said
+            if not said.startswith("Right." if k == right else "Not quite.") or len(said) <= 20: yield f"{at} says {said!r}"
         page.keyboard.press("Tab")
-        assert quiz.locator("summary").evaluate("n => n === document.activeElement"), f"{name}: the fold is not the next stop"
+        at_fold = quiz.locator("summary").evaluate("n => n === document.activeElement")
+        if not at_fold: yield f"question {i + 1}: the fold is not the next stop"
         page.keyboard.press("Enter")
-        assert quiz.locator("details").get_attribute("open") is not None
+        if quiz.locator("details").get_attribute("open") is None: yield f"question {i + 1}: the fold stays closed"
         for _ in range(12):
             page.keyboard.press("Tab")
             if not quiz.evaluate("n => n.contains(document.activeElement)"): break
-        assert not quiz.evaluate("n => n.contains(document.activeElement)"), f"{name}: Tab does not lead out"
+        else: yield f"question {i + 1}: Tab does not lead out"
         page.evaluate("document.querySelector('#walk-before').remove()")
+
+
+def test_a_walk_through_every_quiz(browser):
+    "Links of the question, then its options take the focus; Enter and Space answer; the words say so; the fold opens; Tab leads on."
+    context = browser.new_context(viewport={"width": 1000, "height": 900}, reduced_motion="reduce", offline=True)
+    page, bad = context.new_page(), []
+    page.set_default_timeout(60_000)
+    for name in QUIZZES:
+        try:
+            page.goto((SITE/f"{name}.html").as_uri())
+            page.wait_for_selector(".quiz-live")
+            bad += [f"{name}: {what}" for what in walk(page)]
+        except Error as e: bad.append(f"{name}: {e}")
     context.close()
+    assert len(QUIZZES) == len(stamps.notebooks()) - 1 and not bad, "\n".join(bad)   # all but the opening page
 
 
 def test_a_page_from_its_first_stop_to_its_last(browser):
@@ -160,7 +174,7 @@ def test_a_page_from_its_first_stop_to_its_last(browser):
     context = browser.new_context(viewport={"width": 1300, "height": 900}, reduced_motion="reduce", offline=True)
     page = context.new_page()
     page.set_default_timeout(60_000)
-    page.goto((SITE/"nbs"/"index.html").as_uri())
+    page.goto(chapters.page("CAM course", SITE).as_uri())
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('href')") == "#main-content"
     assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0, "the skip link stays out of sight"

@@ -2,13 +2,14 @@
 import re
 
 import chapter_map
+import chapters
 import pytest
 import readme
 import stamps
 
 import build
 
-PAGE = build.SITE/"nbs"/"index.html"
+PAGE = chapters.page("CAM course", build.SITE)
 
 
 def test_the_map_is_that_of_the_table_of_contents():
@@ -37,7 +38,7 @@ def test_times_are_rounded_as_one_says_them(minutes, said):
 
 
 def test_the_readme_shows_the_opening_picture():
-    data, alt = readme.opening(stamps.load(stamps.ROOT/"nbs"/"index.ipynb"))
+    data, alt = readme.opening(stamps.load(chapters.chapter("CAM course")))
     assert (stamps.ROOT/readme.PICTURE).read_bytes() == data, "run: make readme"
     text = (stamps.ROOT/"README.md").read_text(encoding="utf-8")
     assert f"![{alt}]({readme.PICTURE})" in text
