@@ -1,6 +1,8 @@
 """Gradients of the library's nets in float32, as they are laid out for a training, beside float64's in plain layout.
 
-    python tests/gradients.py [--layout channels_last] [--isa AVX2] [--threads 1 2] [NET ...]     # a table
+    python tests/gradients.py [--layout channels_last] [--usual] [--isa AVX2] [--threads 1 2] [NET ...]     # a table
+
+`--usual --layout channels_last` shows what version 0.1.0 computed: shortcuts whose convolution has the stride, all in channels-last.
 
 Each net runs in a forked process of its own: where oneDNN writes past its memory the process dies or hangs, and that is a result.
 `--isa` is set before oneDNN is first used (`ONEDNN_MAX_CPU_ISA`), so that one processor can show what an older one does.
@@ -20,7 +22,7 @@ import torchvision
 from torch import nn
 
 from cam_course.core import memory_format
-from cam_course.models.resnet import ResNet18, ResNet34
+from cam_course.models.resnet import ResNet18, ResNet34, Shortcut
 from cam_course.models.whitened import WhitenedNet, WhitenedStem
 
 LIMIT = 20  # s for one net: oneDNN's fault can also hang
@@ -66,6 +68,13 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def usual(net: nn.Module) -> nn.Module:
+    "The net with strided convolutions in its shortcuts."
+    for shortcut in [m for m in net.modules() if isinstance(m, Shortcut)]:
+        shortcut[0].stride, shortcut.stride = (shortcut.stride, shortcut.stride), 1
+    return net
+
+
 def grads(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
     "Gradients of the cross-entropy, of every weight and of the images."
     x = x.clone(memory_format=torch.preserve_format).requires_grad_()
@@ -73,16 +82,16 @@ def grads(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.T
     return {"images": x.grad} | {k: p.grad for k, p in net.named_parameters() if p.grad is not None}
 
 
-def measure(name: str, layout: str = "auto", images: int = 8) -> tuple[float, str]:
+def measure(name: str, layout: str = "auto", strided: bool = False, images: int = 8) -> tuple[float, str]:
     "Largest error of a gradient, relative to the largest entry of its tensor (or a thousandth of the net's), and that tensor."
     torch.manual_seed(0)
-    size = 16 if name.startswith("resnet") else 32  # px
-    x, y, net = torch.randn(images, 3, size, size), torch.arange(images) % 2, NETS[name]()
+    x, y, net = torch.randn(images, 3, 32, 32), torch.arange(images) % 2, NETS[name]()
     net.eval()(x[:1])  # fills what is lazy
     for m in list(net.train().modules()):
         if isinstance(m, nn.Dropout): m.p = 0.0
         for name, part in m.named_children():  # a ReLU's kink would turn an input's rounding into a jump of the gradient
             if isinstance(part, nn.ReLU): setattr(m, name, nn.SiLU())
+    if strided: usual(net)
     state = {k: v.clone() for k, v in net.state_dict().items()}
     form = memory_format(net) if layout == "auto" else getattr(torch, layout)
     found = grads(net.to(memory_format=form), x.to(memory_format=form), y)
@@ -124,14 +133,14 @@ def apart(task: Callable[[], object], env: dict[str, str], limit: float = LIMIT)
     return json.loads(told)
 
 
-def table(names: list[str], isas: list[str], threads: list[int], layout: str = "auto") -> Iterator[tuple[str, str, int, object]]:
+def table(names: list[str], isas: list[str], threads: list[int], layout: str, strided: bool) -> Iterator[tuple[str, str, int, object]]:
     "(net, ISA, threads, (error, tensor) or what became of the process)."
     for name in names:
         for isa in isas:
             for count in threads:
                 def task(name: str = name, count: int = count) -> object:
                     torch.set_num_threads(count)
-                    return measure(name, layout)
+                    return measure(name, layout, strided)
                 yield name, isa, count, apart(task, {"ONEDNN_MAX_CPU_ISA": isa})
 
 
@@ -139,13 +148,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nets", nargs="*", help="beginnings of names (default: all)")
     parser.add_argument("--layout", default="auto", choices=["auto", "channels_last", "contiguous_format"])
+    parser.add_argument("--usual", action="store_true")
     parser.add_argument("--isa", nargs="+", default=["DEFAULT"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     args = parser.parse_args()
     names = [n for n in NETS if not args.nets or n.startswith(tuple(args.nets))]
     bad = 0
-    print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, layout {args.layout}")
-    for name, isa, threads, found in table(names, args.isa, args.threads, args.layout):
+    print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, layout {args.layout}{', usual shortcuts'*args.usual}")
+    for name, isa, threads, found in table(names, args.isa, args.threads, args.layout, args.usual):
         wrong = isinstance(found, str) or not found[0] < 1e-3
         bad += wrong
         text = found if isinstance(found, str) else f"{found[0]:.1e} {found[1]}"

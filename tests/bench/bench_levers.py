@@ -8,26 +8,24 @@ convolution: the line "safe shortcut" is what this costs); fused optimizer, torc
 import argparse
 import contextlib
 import shutil
+import sys
+from pathlib import Path
 
 import pairs
 import torch
 import torch.nn.functional as F
 
 from cam_course.core import get_device
-from cam_course.models.resnet import ResNet18, Shortcut
+from cam_course.models.resnet import ResNet18
 
-
-def strided(net: torch.nn.Module) -> torch.nn.Module:
-    "The net with the usual shortcuts: the convolution itself has the stride."
-    for shortcut in [m for m in net.modules() if isinstance(m, Shortcut)]:
-        shortcut[0].stride, shortcut.stride = (shortcut.stride, shortcut.stride), 1
-    return net
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from gradients import usual
 
 
 def steps(width: int, count: int, device: torch.device, *, memory=torch.channels_last, compiled=False, bf16=False, safe=True, **sgd):
     "A call that makes `count` training steps on one batch."
     torch.manual_seed(0)
-    net = (ResNet18 if safe else lambda **k: strided(ResNet18(**k)))(width=width).to(device, memory_format=memory).train()
+    net = (ResNet18 if safe else lambda **k: usual(ResNet18(**k)))(width=width).to(device, memory_format=memory).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, **sgd)
     x = torch.randn(128, 3, 32, 32, device=device).contiguous(memory_format=memory)
     y = torch.randint(10, (128,), device=device)
