@@ -1,4 +1,4 @@
-"""cam_course.surfaces beyond what nbs/03_descent.ipynb asserts: bad input, many starts, the figure's JavaScript."""
+"""cam_course.surfaces beyond what its chapter asserts: bad input, many starts, the figure's JavaScript."""
 import warnings
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""cam_course.landscape beyond what nbs/22_minima.ipynb asserts: hard spectra, no side effects, the film, JavaScript."""
+"""cam_course.landscape beyond what its chapter asserts: hard spectra, no side effects, the film, JavaScript."""
 import copy
 import json
 from gzip import compress

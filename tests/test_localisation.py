@@ -1,4 +1,4 @@
-"""cam_course.localisation beyond what nbs/30_localisation.ipynb asserts: hand-counted cases, scipy, side effects, JavaScript."""
+"""cam_course.localisation beyond what its chapter asserts: hand-counted cases, scipy, side effects, JavaScript."""
 import numpy as np
 import pytest
 import torch

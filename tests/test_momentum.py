@@ -1,4 +1,4 @@
-"""cam_course.momentum beyond what nbs/04_momentum.ipynb asserts: the printed algorithms, optima, JavaScript."""
+"""cam_course.momentum beyond what its chapter asserts: the printed algorithms, optima, JavaScript."""
 import numpy as np
 import pytest
 from jsbox import load

@@ -1,4 +1,4 @@
-"""cam_course.noise_floor beyond what nbs/21_noise_floor.ipynb asserts."""
+"""cam_course.noise_floor beyond what its chapter asserts."""
 import numpy as np
 import pytest
 

@@ -19,10 +19,15 @@ def launch(processes: int, folder: Path, *command: object) -> subprocess.Complet
                           text=True, check=False)
 
 
-def train(out: Path, processes: int, norm: str) -> dict:
-    done = launch(processes, out.parent, HERE/"two_processes.py", out, "--norm", norm)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(out, weights_only=True)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> dict[tuple[int, str], dict]:
+    "What one process and two made, with each normalization."
+    folder, made = tmp_path_factory.mktemp("processes"), {}
+    for processes in (1, 2):
+        done = launch(processes, folder, HERE/"two_processes.py", folder/str(processes))
+        assert done.returncode == 0, done.stderr[-3000:]
+        for norm in ("group", "batch"): made[processes, norm] = torch.load(folder/str(processes)/f"{norm}.pt", weights_only=True)
+    return made
 
 
 def difference(a: dict, b: dict) -> float:
@@ -30,19 +35,19 @@ def difference(a: dict, b: dict) -> float:
     return max((a["model"][k] - b["model"][k]).abs().max().item() for k in weights)
 
 
-@pytest.mark.parametrize("norm", ["group", "batch"])
-def test_two_processes_equal_one(tmp_path, norm):
+def test_two_processes_equal_one(trained):
     """Exactly, with a normalization of single samples. Batch norm takes each process's half of the batch for the whole:
-    its statistics, and so the weights, are others (as everywhere with DistributedDataParallel; see chapter 13)."""
-    one, two = (train(tmp_path/f"{n}.pt", n, norm) for n in (1, 2))
-    assert (one["processes"], two["processes"], one["step"], two["step"]) == (1, 2, 50, 50)
-    found = difference(one, two)
-    losses = [abs(a["train_loss"] - b["train_loss"]) for a, b in zip(one["history"], two["history"], strict=True)]
-    print(f"{norm}: largest difference of a weight {found:.1e}, of an epoch's training loss {max(losses):.1e}")
-    if norm == "group":
-        assert found < 1e-6 and max(losses) < 1e-6
-    else:
-        assert found > 1e-3 and max(losses) < 0.2
+    its statistics, and so the weights, are others (as everywhere with DistributedDataParallel; see the chapter on the trainer)."""
+    for norm in ("group", "batch"):
+        one, two = (trained[n, norm] for n in (1, 2))
+        assert (one["processes"], two["processes"], one["step"], two["step"]) == (1, 2, 50, 50)
+        found = difference(one, two)
+        losses = [abs(a["train_loss"] - b["train_loss"]) for a, b in zip(one["history"], two["history"], strict=True)]
+        print(f"{norm}: largest difference of a weight {found:.1e}, of an epoch's training loss {max(losses):.1e}")
+        if norm == "group":
+            assert found < 1e-6 and max(losses) < 1e-6
+        else:
+            assert found > 1e-3 and max(losses) < 0.2
 
 
 def test_the_command_line_in_two_processes(tmp_path):

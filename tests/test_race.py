@@ -1,4 +1,4 @@
-"""The race of 05_optimizers: paths and scores, JavaScript against Python, and the figure in a browser."""
+"""The race of the optimizers: paths and scores, JavaScript against Python, and the figure in a browser."""
 
 
 import numpy as np
