@@ -18,12 +18,29 @@ def test_library_is_clean():
 
 
 def test_a_users_program_is_clean_under_strict(tmp_path):
-    strict = ("--strict", "--config-file=", "--follow-imports=silent", "--ignore-missing-imports", "--cache-dir=.mypy_cache/use")
-    wrong = tmp_path/"wrong.py"
+    "And mypy sees what is wrong with another: types, a function without any, a name that is another module's."
+    wrong = tmp_path/"wrong_use.py"
     wrong.write_text("from cam_course.optimizers import Adam\nfrom cam_course.models.resnet import ResNet18\n"
-                     "Adam(ResNet18().parameters(), lr='fast')\nResNet18(width='wide')\n")
-    found = mypy(*strict, "tests/typed_use.py", str(wrong))
-    assert "Found 2 errors in 1 file (checked 2" in found and found.count("[arg-type]") == 2, found
+                     "from cam_course.trainer import nn\n"
+                     "Adam(ResNet18().parameters(), lr='fast')\nResNet18(width='wide')\ndef f(x): return x\n")
+    found = mypy("tests/typed_use.py", str(wrong))
+    assert "Found 4 errors in 1 file (checked 2" in found and "wrong_use.py:3" in found, found
+    assert [found.count(f"[{kind}]") for kind in ("arg-type", "no-untyped-def", "attr-defined")] == [2, 1, 1], found
+
+
+def test_the_programs_options_are_those_of_strict():
+    "Every option that this mypy's --strict switches on holds for the program, or for all modules."
+    from configparser import ConfigParser
+
+    from mypy.main import process_options
+    settings = ConfigParser()
+    settings.read(ROOT/"mypy.ini", encoding="utf-8")
+    plain, strict = (process_options([*flags, "--config-file=", "-c", "1"])[1].snapshot() for flags in ([], ["--strict"]))
+    wanted = {k: v for k, v in strict.items() if v != plain.get(k) and isinstance(v, bool)}
+    said = {k: v for part in settings.sections() for k, v in settings[part].items()}
+    assert len(wanted) > 8
+    missing = {k: v for k, v in wanted.items() if k != "warn_unused_configs" and said.get(k) != str(v)}
+    assert not missing
 
 
 def unannotated(module: Path) -> list[str]:
