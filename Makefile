@@ -8,6 +8,7 @@ PORT   ?= 8000
 NB     ?=
 
 .DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE  # what pip didn't compile is compiled when first used, and kept
 .PHONY: help checked book site serve test test-long lint export outputs bench readme student pdf zip coverage release-check clean distclean
 
 help:  ## list the targets
