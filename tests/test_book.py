@@ -187,8 +187,8 @@ def looked_at(v: "Visit", page: str, figures: int = 0) -> Iterator[str]:
         yield from (f"{at}: {what}" for what in v.trouble)
 
 
-# Every fourth page each: a worker that has nothing left takes one of the groups
-@pytest.mark.parametrize("pages", [PAGES[i::4] for i in range(4)], ids=range(1, 5))
+# Every eighth page each: a worker that has nothing left takes one of the groups
+@pytest.mark.parametrize("pages", [PAGES[i::8] for i in range(8)], ids=range(1, 9))
 def test_pages_in_the_browser(visit, pages):
     figures = moving_pages()
     bad = [what for page in pages for what in looked_at(visit, page, figures.get(page, 0))]
