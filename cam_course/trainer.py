@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from .checkpoint import Checkpoints, hold, save_weights
 from cam_course.core import (
     DataError,
+    Precision,
     check_number,
     get_device,
     get_rng_state,
@@ -134,13 +135,12 @@ class Interrupted(KeyboardInterrupt):
         self.signal = number
 
 # %% ../nbs/13_trainer.ipynb #71f4ae99
-def _accelerator(device: torch.device, precision: str) -> Any:
+def _accelerator(device: torch.device, precision: Precision) -> Any:
     "An Accelerator for this device and precision; in one process its global state is made anew when these change."
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    found = resolve_precision(precision, device)
-    mixed = "no" if found == "fp32" else found
+    mixed = "no" if precision.format == "fp32" else precision.format
     state = AcceleratorState._shared_state
     if state and AcceleratorState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -201,7 +201,8 @@ class Trainer:
         progress: bool | None = None,  # None: a bar where somebody is looking
     ):
         _check_arguments(locals())
-        self.accelerator = _accelerator(get_device(device), precision)
+        self.precision = resolve_precision(precision, get_device(device))
+        self.accelerator = _accelerator(get_device(device), self.precision)
         self.device, self.run_dir = self.accelerator.device, Path(run_dir) if run_dir else None
         self.memory_format = memory_format(model, self.device)
         self.model = model.to(self.device, memory_format=self.memory_format)
@@ -282,6 +283,7 @@ def get_state(trainer: Trainer) -> dict[str, Any]:
         "sums": t.meter.sums,
         "history": list(t.history),
         "lrs": t.lrs,
+        "precision": t.precision.format,
     }
 
 # %% ../nbs/13_trainer.ipynb #a3782457
@@ -300,6 +302,8 @@ def load_state(trainer: Trainer, state: dict[str, Any]) -> None:
     t.history, t.lrs, t.meter = History(state["history"]), list(state["lrs"]), Meter(t.device)
     t.meter.sums.copy_(_own_sums(t, state["sums"]))
     set_rng_state(state["rng"])
+    if (before := state.get("precision", t.precision.format)) != t.precision.format:  # begun on another machine
+        t.precision = Precision(t.precision.format, f"{t.precision.reason}; {before} up to step {t.step}")
 
 
 def _own_sums(trainer: Trainer, saved: Tensor) -> Tensor:
@@ -407,8 +411,13 @@ def _finish_epoch(trainer: Trainer) -> None:
     _call(t, "on_epoch_end")
 
 # %% ../nbs/13_trainer.ipynb #1a9e26ee
+def _log_head(trainer: Trainer) -> list[str]:
+    "What stands above the epochs; the file of a run also says in which precision it was trained."
+    return [str(trainer.precision)]*(trainer.run_dir is not None) + [LOG_HEADER]
+
+
 def _log_lines(trainer: Trainer) -> list[str]:
-    rows, lines = trainer.history, [LOG_HEADER]
+    rows, lines = trainer.history, _log_head(trainer)
     for i, row in enumerate(rows, start=1):
         mean = sum(r["seconds"] for r in rows[:i]) / i
         lines.append(log_line(row, trainer.epochs, mean * (trainer.epochs - i)))
@@ -437,12 +446,11 @@ def _fit(trainer: Trainer) -> History:
         raise ValueError(f"batch_size {t.batch_size} can't be shared by {t.accelerator.num_processes} processes")
     writes = t.run_dir is not None and t.accelerator.is_main_process
     with hold(t.run_dir) if writes else contextlib.nullcontext():
-        t.say(LOG_HEADER)
         if writes and t.step:  # resumed: a kill may have come between the checkpoint and what follows it
             t.checkpoints.tidy(t.step)
             if t.history:
                 _write_results(t)
-        for line in _log_lines(t)[1:]:
+        for line in _log_lines(t):
             t.say(line)  # a resumed run shows the epochs before
         _run_epochs(t)
         if t.ema is not None:

@@ -156,4 +156,21 @@ def test_device_and_precision_errors_name_the_remedy():
 @pytest.mark.parametrize(("capability", "expected"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")])
 def test_auto_precision_by_capability(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
-    assert core.resolve_precision("auto", torch.device("cuda")) == expected
+    found = core.resolve_precision("auto", torch.device("cuda"))
+    assert found.format == expected and ".".join(map(str, capability)) in found.reason
+
+
+@pytest.mark.parametrize(("tiles", "limit", "onednn", "expected"), [
+    (True, None, True, "bf16"), (True, "ALL", True, "bf16"), (True, "AVX512_CORE_AMX", True, "bf16"),
+    (True, "AVX2", True, "fp32"), (True, "avx512_core_bf16", True, "fp32"), (True, None, False, "fp32"),
+    (False, None, True, "fp32"), (False, "AVX512_CORE_AMX", True, "fp32"),
+])
+def test_auto_precision_on_a_cpu_asks_for_amx_tiles(monkeypatch, tiles, limit, onednn, expected):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if limit:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    found = core.resolve_precision("auto", torch.device("cpu"))
+    assert found.format == expected and "AMX" in found.reason
+    assert core.resolve_precision("fp32", torch.device("cpu")) == ("fp32", "as asked")
