@@ -248,7 +248,7 @@ def _draw(found: Explanation, cmap: str, opacity: float) -> "Figure":
     fig.alt_text = _words(found, rows)
     return fig
 
-# %% ../nbs/39_explain.ipynb #f72ece44
+# %% ../nbs/39_explain.ipynb #329f239a
 def _rows(found: Explanation) -> list[int]:
     "The classes that get a bar: the five surest, and the one asked for."
     rows = found.probabilities.topk(min(5, len(found.class_names))).indices.tolist()
@@ -272,9 +272,10 @@ def _words(found: Explanation, rows: Sequence[int]) -> str:
         return f"A photograph, its five surest classes ({told}), and no map: {_no_evidence(found)}."
     high, wide = found.map.shape
     row, column = divmod(int(found.map.argmax()), wide)
-    where = ("top", "middle", "bottom")[3*row//high], ("left", "middle", "right")[3*column//wide]
+    where = f"{('top', 'middle', 'bottom')[3*row//high]} {('left', 'middle', 'right')[3*column//wide]}"
+    where = where.replace("middle middle", "middle")
     part = 100*float((found.map > 0.5).float().mean())
-    return (f"A photograph, and its map for {asked}: brightest at the {where[0]} {where[1]} of what the network saw, more "
+    return (f"A photograph, and its map for {asked}: brightest at the {where} of what the network saw, more "
             f"than half as bright on {part:.0f} % of it. Below, as bars: {told}.")
 
 

@@ -89,7 +89,7 @@ def test_the_drawing_shows_the_map_in_its_place(tmp_path):
     assert drawn[5, 2].min() > 150 and (drawn[30, 58] == 255).all()
     figure = found.plot()
     texts = [t.get_text() for t in figure.findobj(match=lambda a: hasattr(a, "get_text"))]
-    assert "bright, 6" in " ".join(texts) and "two words" in texts and "bottom right" in figure.alt_text
+    assert "bright, 56 %" in " ".join(texts) and "two words" in texts and "bottom right" in figure.alt_text
     file = found.save(tmp_path/"a.png")
     with Image.open(file) as image: assert image.format == "PNG" and image.width > 900
     before = file.read_bytes()
