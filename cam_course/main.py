@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
@@ -324,6 +324,8 @@ def _peek_recipe(args: Sequence[str]) -> TrainConfig:
 
 # %% ../nbs/40_main.ipynb #e9d1ce4a
 def _commands(defaults: TrainConfig, tyro: Any) -> dict[str, Any]:
+    _help = lambda text, metavar=None, name=None: tyro.conf.arg(help=text, metavar=metavar, name=name)
+
     def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = defaults, resume: bool = False) -> None:
         "Train, and leave a run folder. With --resume go on with the folder --name if it is there."
         _say(f"run folder: {run(config, resume).folder}")
@@ -356,4 +358,19 @@ def _commands(defaults: TrainConfig, tyro: Any) -> dict[str, Any]:
         print(found := check_notebook(notebook))
         return int(not found.ok)
 
-    return {"train": train, "resume": resume, "report": report, "data": data, "check": check}
+    def explain(
+        images: tyro.conf.Positional[Annotated[tuple[str, ...], _help("pictures: JPEG, PNG, ...", "IMAGE")]],
+        model: Annotated[str, _help("mobilenet_v2 (shipped), a classifier of torchvision, a run folder, a .safetensors file")]
+        = "mobilenet_v2",
+        layer: Annotated[str | None, _help("whose map; default: the deepest layer that has one")] = None,
+        target: Annotated[str | None, _help("name or number of the class; default: the answer", name="class")] = None,
+        out: Annotated[str, _help("folder for the pictures, or for one picture a file, .png")] = ".",
+        overwrite: Annotated[bool, _help("replace files that are there")] = False,
+    ) -> int:
+        "Say what a trained net sees in pictures, and write each with a map of where: exit code 1 if one can't be read."
+        from cam_course.explanation import explain_files
+
+        return int(explain_files(images, model, layer, target, out, overwrite) > 0)
+
+    commands = {"train": train, "resume": resume, "report": report, "data": data, "check": check}
+    return commands | {"explain": explain}

@@ -58,7 +58,7 @@ from cam_course.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from cam_course.config import TrainConfig, check_config  # noqa: E402
 from cam_course.main import cli  # noqa: E402
 from cam_course.models.resnet import ResNet18  # noqa: E402
-from cam_course.models.weights import read_weights, write_weights  # noqa: E402
+from cam_course.models.weights import read_tensors, read_weights, write_weights  # noqa: E402
 
 DOCUMENTED = (ValueError, TypeError, core.DataError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 HANG = 5  # s
@@ -105,6 +105,10 @@ class Entry:
 def net() -> nn.Module:
     torch.manual_seed(0)
     return ResNet18(num_classes=4, width=4).eval()
+
+
+@cache
+def photo_net() -> photographs.PhotoNet: return photographs.imagenet_net("mobilenet_v2")
 
 
 @cache
@@ -215,6 +219,9 @@ def entries() -> dict[str, Entry]:
                                  lambda r, a: torch.equal(r["a"], torch.ones(3)) and r["b"] == [1, {"c": 2.0}], weight=3),
         "read_weights": Entry(damaged(lambda p: write_weights(p, {"w": torch.ones(4)}, note="x"), read_weights), WHOLE, EDITS,
                               weight=2),
+        "read_tensors": Entry(damaged(lambda p: write_weights(p, {"w": torch.ones(4)}, note="x"), read_tensors), WHOLE, EDITS),
+        "PhotoNet.index": Entry(lambda name: photo_net().index(name), {"name": "tabby cat"}, {"name": WORDS},
+                                lambda r, a: 0 <= r < 1001, also=("class",)),
         "safe_unpickle": Entry(damaged(lambda p: p.write_bytes(pickle.dumps(arrays)),
                                        lambda p: unpack.safe_unpickle(p.read_bytes(), str(p))), WHOLE, EDITS, weight=2),
         "load_photograph": Entry(damaged(lambda p: p.write_bytes(png(7)), photographs.load_photograph), WHOLE, EDITS,

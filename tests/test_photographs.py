@@ -118,7 +118,7 @@ def test_weights_come_from_files_and_wrong_ones_are_refused(tmp_path):
         with pytest.raises(DataError, match=f"{name} holds no weights of a SqueezeNet"): imagenet_net(weights=tmp_path/name)
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path/"other.pth")
     with pytest.raises(DataError, match=r"other\.pth holds no weights"): imagenet_net(weights=tmp_path/"other.pth")
-    with pytest.raises(ValueError, match="network"): imagenet_net("alexnet")
+    with pytest.raises(ValueError, match="unknown network .alexnett.: did you mean .alexnet"): imagenet_net("alexnett")
 
 
 def test_a_pickle_with_code_in_it_is_not_run(tmp_path):
