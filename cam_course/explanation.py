@@ -67,7 +67,7 @@ def _module_net(model: nn.Module) -> PhotoNet:
         raise ValueError("the model must return scores (N, classes): wrap it in a module that does")
     return PhotoNet(model, tuple(f"class {k}" for k in range(scores.shape[1])), source=type(model).__name__)
 
-# %% ../nbs/40_explain.ipynb #5d513971
+# %% ../nbs/40_explain.ipynb #75113f41
 def _file_net(weights: str | Path) -> PhotoNet:
     "The network of a file of weights that was written with its description."
     _, about = read_weights(weights)
@@ -104,7 +104,8 @@ def _data_of(config: TrainConfig) -> tuple[tuple[str, ...], Sequence[float], Seq
     if config.dataset == "cifar10":
         return tuple(CIFAR10.class_names), CIFAR_MEAN, CIFAR_STD, 32
     data = shapes(1) if config.dataset == "shapes" else images_of(config)[0]
-    return data.class_names, data.mean, data.std, min(data.x.shape[2:])
+    normalize = Normalize.of(data)
+    return data.class_names, normalize.mean, normalize.std, min(data.x.shape[2:])
 
 # %% ../nbs/40_explain.ipynb #4d20dd71
 @dataclass(frozen=True, eq=False)
