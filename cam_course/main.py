@@ -359,7 +359,7 @@ def _commands(defaults: TrainConfig, tyro: Any) -> dict[str, Any]:
         return int(not found.ok)
 
     def explain(
-        images: tyro.conf.Positional[Annotated[tuple[str, ...], _help("pictures: JPEG, PNG, ...", "IMAGE")]],
+        images: tyro.conf.Positional[Annotated[tuple[str, ...], _help("pictures: JPEG, PNG, ...", "IMAGE ...")]],
         model: Annotated[str, _help("mobilenet_v2 (shipped), a classifier of torchvision, a run folder, a .safetensors file")]
         = "mobilenet_v2",
         layer: Annotated[str | None, _help("whose map; default: the deepest layer that has one")] = None,

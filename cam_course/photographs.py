@@ -254,7 +254,7 @@ def open_photograph(
     image = _opened(file) if isinstance(file, str | os.PathLike) or hasattr(file, "read") else file
     plain = isinstance(image, Image.Image) and image.mode == "RGB" and "transparency" not in image.info
     if plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-        return image  # as it is: a copy of a large one is 200 MB
+        return image  # type: ignore[return-value]  # as it is: a copy of a large one is 200 MB
     try:
         rgb = from_dataset([(image, 0)], channels=3).x[0]
     except ValueError as error:
