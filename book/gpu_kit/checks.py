@@ -123,14 +123,14 @@ def gradients(bench: Bench) -> Rows:
     "Gradients of one batch against float64 on the CPU: layouts, compiled, TF32, bf16."
     train, _ = bench.images(32 if bench.full else 16)
     x, y = Normalize.of(train)(train.x), train.y
-    make = lambda blocks: _seeded(lambda: ResNet(blocks, width=64 if bench.full else 4))
+    make = lambda blocks: _seeded(lambda: _smooth(ResNet(blocks, width=64 if bench.full else 4)))
     deep, shallow = (2, 2, 2, 2), (1, 1, 1, 1)
     last = torch.channels_last
-    variants = [  # what, blocks, layout, compiled, TF32, autocast, allowed: together and worst tensor
-        ("fp32, contiguous", deep, torch.contiguous_format, False, False, None, 1e-4),
-        ("fp32, channels-last", deep, last, False, False, None, 1e-4),
-        ("fp32, channels-last, compiled", shallow, last, True, False, None, 1e-4),
-        ("TF32, channels-last", deep, last, False, True, None, 1e-2),
+    variants = [  # what, blocks, layout, compiled, TF32, autocast; error allowed, of the worst tensor or, rounded, of all together
+        ("fp32, contiguous", deep, torch.contiguous_format, False, False, None, 1e-3),
+        ("fp32, channels-last", deep, last, False, False, None, 1e-3),
+        ("fp32, channels-last, compiled", shallow, last, True, False, None, 1e-3),
+        ("TF32, channels-last", deep, last, False, True, None, 0.02),
         ("bf16, channels-last", deep, last, False, False, torch.bfloat16, 0.1),
     ]
     want = {blocks: _gradients(make(blocks).double(), x.double(), y) for blocks in (deep, shallow)}
@@ -144,8 +144,19 @@ def gradients(bench: Bench) -> Rows:
         with tf32(rounded):
             found = _gradients(run, x.to(bench.device, memory_format=layout), y.to(bench.device), autocast)
         together, worst = _apart(found, want[blocks])
-        rows.append(at_most(f"gradients, {what}: relative error", together, allowed, worst_tensor=worst))
+        if rounded or autocast:
+            rows.append(at_most(f"{what}: relative error of all gradients", together, allowed, worst=worst))
+        else:
+            rows.append(at_most(f"{what}: relative error of the worst gradient", worst, allowed, together=together))
     return rows
+
+
+def _smooth(net: ResNet) -> ResNet:
+    "With SiLU for ReLU, whose gradient jumps where rounding changes a sign: in fp32 that alone gives errors of 0.3 %."
+    for module in net.modules():
+        if hasattr(module, "relu"):
+            module.relu = nn.SiLU()
+    return net
 
 
 def _seeded(make: Any) -> nn.Module:

@@ -26,6 +26,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+BEGAN = time.monotonic()
 HERE = Path(__file__).resolve().parent
 RESERVE = 8.0  # s kept for writing everything down at the end
 
@@ -117,8 +118,8 @@ class Session:
     "Steps, workers and time; every change is written to the table at once."
 
     def __init__(self, args: argparse.Namespace, work: Path):
-        self.args, self.work, self.began = args, work, time.monotonic()
-        self.deadline = self.began + 60 * args.minutes - RESERVE
+        self.args, self.work = args, work
+        self.deadline = BEGAN + 60 * args.minutes - RESERVE
         self.kit = json.loads((args.kit/"kit.json").read_text(encoding="utf-8")) if args.kit else {}
         self.log = open(args.out/"log.txt", "a", encoding="utf-8")  # noqa: SIM115 (`main` closes it)
         self.changed, self.running, self.rows = threading.Condition(), {}, []

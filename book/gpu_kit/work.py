@@ -68,7 +68,16 @@ def keep(run_folder: Path, folder: Path, name: str) -> list[str]:
     return names
 
 
+def compile_many() -> None:
+    "Let one process compile many nets: past 8 torch would go on without compiling."
+    import torch._dynamo.config as dynamo
+
+    name = "recompile_limit" if hasattr(dynamo, "recompile_limit") else "cache_size_limit"  # torch 2.6 has the older one
+    setattr(dynamo, name, 64)
+
+
 def do(task: dict[str, Any]) -> Any:
+    "The result of a task, as JSON can hold it."
     if task["do"] == "hello":
         return hello(task["device"])
     if task["do"] == "train":
@@ -82,12 +91,8 @@ def main() -> None:
     "Tasks come in and answers go out through pipes; all that is printed goes to the log."
     answers: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    if hasattr(torch, "_dynamo") or torch.cuda.is_available():
-        import torch._dynamo.config as dynamo
-
-        for name in ("recompile_limit", "cache_size_limit"):  # many nets in one process; past 8 torch stops compiling
-            if hasattr(dynamo, name):
-                setattr(dynamo, name, 64)
+    if torch.cuda.is_available():
+        compile_many()
     for line in sys.stdin:
         task = json.loads(line)
         try:
