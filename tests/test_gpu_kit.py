@@ -220,7 +220,8 @@ def test_a_repacked_wheel_is_what_is_installed(kit):
 
 def test_the_plan_at_full_scale_is_that_of_the_recipes():
     "Names are unique and are plain folders; the trainings are those of the recipes."
-    from plan import GROUPS, plan
+    from plan import plan
+    from run import GROUPS
     where = {"dataset": "cifar10", "data_dir": "data", "runs": "runs"}
     steps = plan("full", GROUPS, **where)
     names = [step.name for step in steps]

@@ -1,7 +1,7 @@
 """What is to be done on the GPU, in order of worth, and what each step is likely to take."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,14 +34,13 @@ CHECKS = {  # name -> seconds that it may take on a fast GPU, compiling included
     "data": 15, "augmentations": 5, "gradients": 35, "loop": 30, "precisions": 30, "compile": 35, "gradcam": 15,
 }  # fmt: skip
 SPEED = {"peak": 8, "speed": 90}  # these want the machine for themselves
-GROUPS = ("checks", "speed", "assignment", "best20", "layernorm", "optimizers", "shipping")
 
 
 @dataclass(frozen=True)
 class Step:
     "One thing to do: a check by its name, or a training."
 
-    group: str  # one of GROUPS
+    group: str  # "checks", "speed", "assignment", "best20", "layernorm", "optimizers" or "shipping"
     label: str  # row of the table; trainings of one label differ in the seed alone
     seconds: float = 0.0  # of a check; a training's are worked out from its images
     alone: bool = False  # nothing may run beside it
@@ -108,7 +107,7 @@ def _trainings() -> Iterator[Step]:
             yield from _rates()
 
 
-def plan(scale: str, only: tuple[str, ...] = GROUPS, **where: Any) -> list[Step]:
+def plan(scale: str, only: Sequence[str], **where: Any) -> list[Step]:
     "All steps of `only` in order; `where` says what every training takes: dataset, data_dir, runs, device."
     steps = [Step("checks", name, seconds, alone=name == "data") for name, seconds in CHECKS.items()]
     steps += [Step("speed", name, seconds, alone=True) for name, seconds in SPEED.items()]

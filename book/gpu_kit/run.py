@@ -28,6 +28,7 @@ from typing import Any
 
 BEGAN = time.monotonic()
 HERE = Path(__file__).resolve().parent
+GROUPS = ("checks", "speed", "assignment", "best20", "layernorm", "optimizers", "shipping")
 RESERVE = 8.0  # s kept for writing everything down at the end
 
 
@@ -198,7 +199,7 @@ class Session:
             self.jobs, self.workers = 1, self.workers[:1]
         for worker in self.workers:
             worker.start()
-        self.steps = plan(self.args.scale, tuple(self.args.only), **self.where)
+        self.steps = plan(self.args.scale, self.args.only, **self.where)
         self.rows = [{"step": s.name, "group": s.group, "label": s.label, "status": "to do"} for s in self.steps]
         for line in self.head():
             self.say(line)
@@ -363,7 +364,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("gpu-results"), help="folder for the results (%(default)s)")
     parser.add_argument("--minutes", type=float, default=9.0, help="when to stop (%(default)g)")
     parser.add_argument("--scale", choices=["full", "tiny"], default="full", help="tiny: a rehearsal, on a CPU too")
-    parser.add_argument("--only", nargs="+", metavar="GROUP", help="checks, speed, assignment, best20, layernorm, optimizers, shipping")
+    parser.add_argument("--only", nargs="+", metavar="GROUP", help=", ".join(GROUPS))
     parser.add_argument("--jobs", type=int, help="trainings at a time; default: 3 on a large GPU with 12 CPU cores, else 1")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (%(default)s)")
     parser.add_argument("--dataset", choices=["cifar10", "shapes"], help="default: what the kit holds; without a kit, cifar10")
@@ -379,9 +380,7 @@ def arguments() -> argparse.Namespace:
 
 
 def settle(args: argparse.Namespace) -> None:
-    "Fill in what depends on the kit and on the library, and refuse what can't be, with exit code 2."
-    from plan import GROUPS
-
+    "Fill in what depends on the kit, and refuse what can't be, with exit code 2."
     held = json.loads((args.kit/"kit.json").read_text(encoding="utf-8"))["dataset"] if args.kit else "cifar10"
     args.dataset = args.dataset or held
     args.only = args.only or list(GROUPS)
@@ -411,6 +410,7 @@ def main() -> int:
 
         work.main()
         return 0
+    settle(args)
     args.out.mkdir(parents=True, exist_ok=True)
     args.out = args.out.resolve()
     with tempfile.TemporaryDirectory(prefix="gpu-kit-", dir=scratch(), ignore_cleanup_errors=True) as folder:
@@ -419,7 +419,6 @@ def main() -> int:
         weights.mkdir()
         added = add_wheels(args.kit, site) if args.kit else []
         set_path(args.kit, site)
-        settle(args)
         session = Session(args, Path(folder))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
