@@ -1323,5 +1323,7 @@ d = { 'settings': { 'branch': 'main',
                                    'cam_course.unpack._check_member': ('unpack.html#_check_member', 'cam_course/unpack.py'),
                                    'cam_course.unpack.archive_members': ('unpack.html#archive_members', 'cam_course/unpack.py'),
                                    'cam_course.unpack.decode_images': ('unpack.html#decode_images', 'cam_course/unpack.py'),
+                                   'cam_course.unpack.read_pack': ('unpack.html#read_pack', 'cam_course/unpack.py'),
                                    'cam_course.unpack.read_parquet': ('unpack.html#read_parquet', 'cam_course/unpack.py'),
-                                   'cam_course.unpack.safe_unpickle': ('unpack.html#safe_unpickle', 'cam_course/unpack.py')}}}
+                                   'cam_course.unpack.safe_unpickle': ('unpack.html#safe_unpickle', 'cam_course/unpack.py'),
+                                   'cam_course.unpack.write_pack': ('unpack.html#write_pack', 'cam_course/unpack.py')}}}

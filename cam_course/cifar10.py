@@ -28,7 +28,7 @@ from cam_course.sources import (
     open_arrays,
     writable_cache,
 )
-from .unpack import archive_members, decode_images, read_parquet, safe_unpickle
+from .unpack import archive_members, decode_images, read_pack, read_parquet, safe_unpickle
 
 # %% ../nbs/08_cifar10.ipynb #f747d3fb
 Stats = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation by channel, images in [0, 1]
@@ -77,6 +77,8 @@ CIFAR10 = Catalog(
         _ARCHIVE: "cifar10",
         "d16751ebc3e7a740164d1adfe5c3c426d5a2c97e878ee1977499d73f44e4e7db": "cifar10-jpeg",
         "ba00f7abb3329249db600c344133f21b7631c6b74ea347eb5ab06143b3eb3f74": "cifar10-jpeg",
+        "da38288475ecbedc25aa187e2627feb24c938fa63e0f977dc4ea0545b4a5824b": "cifar10-jpeg",  # as packs
+        "fbba6dfa8e14c45d1396d6edd2b98d48694bad30c23472f8fbc6205fa12ae51c": "cifar10-jpeg",
     },
     rows={"train": 50_000, "test": 10_000},
     stats={  # of the originals as widely published, of the JPEG copy as measured
@@ -189,7 +191,7 @@ SOURCES = ("auto", "folder", "cache", "hub", "mirror", "toronto")
 class Found:
     "Files of one split on this machine."
 
-    kind: str  # "parquet", "archive" or "batches"
+    kind: str  # "parquet", "pack", "archive" or "batches"
     path: Path
     place: str  # in words
 
@@ -199,10 +201,10 @@ def find_in(
     split: str,  # "train" or "test"
     place: str = "the folder given",  # how messages call it
 ) -> Found | None:
-    "CIFAR-10 in `folder`, in the hub's layout, torchvision's, or as the archive; None if it is not there."
+    "CIFAR-10 in `folder`: in the hub's layout, as our packs, in torchvision's, or as the archive; None if it isn't there."
     folder = Path(folder).expanduser()
     if folder.is_file():
-        kind = {".parquet": "parquet", ".gz": "archive"}.get(folder.suffix)
+        kind = {".parquet": "parquet", ".npz": "pack", ".gz": "archive"}.get(folder.suffix)
         return Found(kind, folder, place) if kind else None
     for inner in (folder, folder / "plain_text", folder / "data"):
         tables = sorted(p for p in inner.glob(f"{split}*.parquet") if not p.is_dir())
@@ -210,6 +212,8 @@ def find_in(
             raise DataError(f"{inner} holds {len(tables)} parquet files for {split!r}: keep the one you mean")
         if tables:
             return Found("parquet", tables[0], place)
+    if (pack := folder / f"{split}.npz").is_file():
+        return Found("pack", pack, place)
     for inner in (folder / "cifar-10-batches-py", folder):
         if (inner / {"train": "data_batch_1", "test": "test_batch"}[split]).is_file():
             return Found("batches", inner, place)
@@ -243,8 +247,9 @@ def read_found(
     name = "cifar10" if found.kind == "batches" else catalog.known.get(digest)  # no batch is read with another hash
 
     def build() -> tuple[np.ndarray, np.ndarray]:
-        if found.kind == "parquet":
-            files, y = read_parquet(found.path, catalog.rows[split])
+        if found.kind in ("parquet", "pack"):
+            read = read_parquet if found.kind == "parquet" else read_pack
+            files, y = read(found.path, catalog.rows[split])
             x = decode_images(files, str(found.path))
         else:
             x, y = (read_archive if found.kind == "archive" else read_batches)(found.path, split, catalog)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from cam_course.cifar10 import CIFAR10, Catalog, channel_stats
 from cam_course.sources import Remote
+from cam_course.unpack import write_pack
 
 BODY = bytes(np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8))
 ROWS = {"train": 200, "test": 60}
@@ -156,6 +157,7 @@ class StandIn:
         (folder / "hub" / "plain_text").mkdir(parents=True)
         (folder / "torchvision" / "cifar-10-batches-py").mkdir(parents=True)
         (folder / "archive").mkdir()
+        (folder / "packs").mkdir()
         for split, n in ROWS.items():
             grey = np.kron(rng.integers(20, 200, (n, 1, 4, 4)), np.ones((8, 8))) + rng.integers(-9, 9, (n, 1, 32, 32))
             self.x[split] = (grey * np.array([1, 0.9, 0.8]).reshape(3, 1, 1)).astype(np.uint8)
@@ -164,6 +166,9 @@ class StandIn:
             path = folder / "hub" / "plain_text" / f"{split}-00000-of-00001.parquet"
             digest = write_table(path, self.files[split], self.y[split])
             known[digest] = "cifar10"
+            pack = folder / "packs" / f"{split}.npz"
+            write_pack(pack, self.files[split], self.y[split])
+            known[hashlib.sha256(pack.read_bytes()).hexdigest()] = "cifar10"
             parquet[split] = Remote("hub", f"https://hub.invalid/{path.name}", digest, path.stat().st_size)
         batches, members = {"train": {}, "test": {}}, [("cifar-10-batches-py/batches.meta", b"not read")]
         for k, name in enumerate([*CIFAR10.batches["train"], "test_batch"]):

@@ -158,8 +158,11 @@ def png(i: int) -> bytes:
     return out.getvalue()
 
 
-def read_images(path: Path) -> Any:
-    files, labels = unpack.read_parquet(path, 3)
+def make_pack(path: Path) -> None: unpack.write_pack(path, [png(i) for i in range(3)], np.arange(3))
+
+
+def read_images(path: Path, read: Callable[..., Any] = unpack.read_parquet) -> Any:
+    files, labels = read(path, 3)
     return unpack.decode_images(files, str(path)), labels
 
 
@@ -215,6 +218,7 @@ def entries() -> dict[str, Entry]:
     wrong_word = st.one_of(words, st.integers(-9, 0).map(str), st.sampled_from(["nan", "inf", "1e400", "-1", "x", ""]))
     made: dict[str, Entry] = {
         "read_parquet": Entry(damaged(make_parquet, read_images), WHOLE, EDITS, weight=3),
+        "read_pack": Entry(damaged(make_pack, lambda path: read_images(path, unpack.read_pack)), WHOLE, EDITS, weight=3),
         "load_checkpoint": Entry(damaged(lambda p: save_checkpoint(p, state), load_checkpoint), WHOLE, EDITS,
                                  lambda r, a: torch.equal(r["a"], torch.ones(3)) and r["b"] == [1, {"c": 2.0}], weight=3),
         "read_weights": Entry(damaged(lambda p: write_weights(p, {"w": torch.ones(4)}, note="x"), read_weights), WHOLE, EDITS,

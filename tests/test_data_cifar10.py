@@ -26,6 +26,7 @@ from cam_course.cifar10 import (
 )
 from cam_course.core import DataError
 from cam_course.data import CIFAR_MEAN, CIFAR_STD, load_cifar10, load_data
+from cam_course.unpack import read_parquet, write_pack
 
 JPEG_COPY = Path(__file__).parents[2] / "shared" / "cifar10-jpeg"
 
@@ -63,7 +64,7 @@ def load(standin, *args, **kwargs):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize(
-    "layout", ["hub", "hub/plain_text", "torchvision", "torchvision/cifar-10-batches-py", "archive"]
+    "layout", ["hub", "hub/plain_text", "packs", "torchvision", "torchvision/cifar-10-batches-py", "archive"]
 )
 def test_every_layout_gives_the_same_pixels(standin, layout, split, monkeypatch):
     result, said = load(standin, standin.folder / layout, split=split)
@@ -74,7 +75,9 @@ def test_every_layout_gives_the_same_pixels(standin, layout, split, monkeypatch)
     assert standin.is_right(load(standin, source="folder", split=split)[0], split)
 
 
-@pytest.mark.parametrize("file", ["hub/plain_text/train-00000-of-00001.parquet", "archive/cifar-10-python.tar.gz"])
+@pytest.mark.parametrize(
+    "file", ["hub/plain_text/train-00000-of-00001.parquet", "packs/train.npz", "archive/cifar-10-python.tar.gz"]
+)
 def test_a_single_file_may_be_named(standin, file):
     assert standin.is_right(load(standin, standin.folder / file)[0])
 
@@ -382,5 +385,11 @@ def test_jpeg_copy(tmp_path, monkeypatch, capsys):
     again = load_data("cifar10", root=JPEG_COPY, verbose=False)
     assert time.perf_counter() - start < 0.5
     assert all((a.y == b.y).all() and (a.x[::997] == b.x[::997]).all() for a, b in zip(first, again, strict=True))
+    for split, n in (("train", 50_000), ("test", 10_000)):
+        files, labels = read_parquet(JPEG_COPY / f"{split}-00000-of-00001.parquet", n)
+        write_pack(tmp_path / f"{split}.npz", files, labels)
+        assert CIFAR10.known[hashlib.sha256((tmp_path / f"{split}.npz").read_bytes()).hexdigest()] == "cifar10-jpeg"
+    packed = load_cifar10(tmp_path, split="test", verbose=False)
+    assert packed.name == "cifar10-jpeg" and packed.y.equal(first[1].y) and packed.x.equal(first[1].x)
     _, test = load_data(JPEG_COPY, n_train=100, n_test=50, verbose=False)
     assert test.y.bincount().tolist() == [5] * 10 and (test.mean, test.std) == (CIFAR_MEAN, CIFAR_STD)

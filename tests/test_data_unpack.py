@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cam_course import unpack
 from cam_course.core import DataError
-from cam_course.unpack import archive_members, decode_images, read_parquet, safe_unpickle
+from cam_course.unpack import archive_members, decode_images, read_pack, read_parquet, safe_unpickle, write_pack
 
 # ---- archives
 
@@ -162,3 +162,55 @@ def test_fuzzed_parquet_is_read_or_refused(table, tmp_path, data):
         assert decode_images(files, str(path)).shape == (60, 3, 32, 32) and labels.dtype == np.int64
     except DataError as error:
         assert str(path) in str(error)
+
+
+# ---- packs
+
+
+def test_a_pack_keeps_every_byte_and_is_always_the_same(tmp_path):
+    files, labels = [b"one", b"", b"three"], np.array([2, 0, 1], np.uint8)
+    for name in "ab":
+        write_pack(tmp_path / f"{name}.npz", files, labels)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    found, kept = read_pack(tmp_path / "a.npz", 3)
+    assert found == files and kept.tolist() == [2, 0, 1] and kept.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"ends": np.array([3, 8, 5])}, "don't lie where it says"),
+        ({"ends": np.array([3, 5, 9])}, "don't lie where it says"),
+        ({"ends": np.array([3, 8])}, "2 images and 3 labels, not 3"),
+        ({"labels": np.array([0.5, 1, 2])}, "Cannot cast"),
+        ({"labels": np.array([{}, 1, 2], object)}, "allow_pickle=False"),
+        ({"files": np.zeros(300_000_000, np.uint8)}, "over the limit of 250,000,000"),
+    ],
+)
+def test_a_pack_that_is_none_is_refused(tmp_path, change, reason):
+    path = tmp_path / "train.npz"
+    good = {"files": np.frombuffer(b"onethree", np.uint8), "ends": np.array([3, 3, 8]), "labels": np.array([2, 0, 1])}
+    np.savez_compressed(path, **good)
+    assert read_pack(path, 3)[0] == [b"one", b"", b"three"]
+    np.savez_compressed(path, **good | change)
+    with pytest.raises(DataError, match=f"train.npz can't be read as a pack of images: .*{reason}.*Get a good copy"):
+        read_pack(path, 3)
+
+
+def test_a_torn_pack_is_refused_and_none_is_left_half_written(tmp_path, monkeypatch):
+    path = tmp_path / "train.npz"
+    write_pack(path, [b"one"], np.array([1]))
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 7):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError, match="train.npz can't be read as a pack"):
+            read_pack(path, 1)
+    path.unlink()
+
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(unpack.np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_pack(path, [b"one"], np.array([1]))
+    assert not list(tmp_path.iterdir())
