@@ -54,7 +54,9 @@ def add_wheels(kit: Path, site: Path) -> list[str]:
             pass
         if not fits_here(wheel.name):
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
-            sys.exit(f"the kit's {wheel.name} is not for Python {version}: make it with `make gpu-kit FOR={version}`")
+            print(f"run.py: error: the kit's {wheel.name} is not for Python {version}: make it with `make gpu-kit FOR={version}`",
+                  file=sys.stderr)
+            sys.exit(2)
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
         added.append(wheel.name)
