@@ -284,7 +284,7 @@ def settings(config: Any) -> dict[str, Any]:
         base = asdict(RECIPES[name]) if isinstance(name, str) and name in RECIPES else {}
     elif last == "TrainConfig":
         base = asdict(TrainConfig()) | dict(zip(keys, config.args, strict=False))
-    elif last in ("replace", "check_config"):
+    elif last == "replace":
         base = settings(config.get(0, "obj"))
     else:
         return {}

@@ -8,6 +8,7 @@ __all__ = ['RandomRotation', 'Cutout', 'Normalize', 'Compose', 'AddGaussianNoise
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import torch
@@ -99,14 +100,12 @@ class RandomRotation(Move):
         interpolation: str = "nearest",  # or "bilinear"
         fill: Fill = 0,  # what lies outside of the image
     ):
-        if isinstance(degrees, int | float):
-            check_number("rotation", degrees, -360, 360)
-        both = (-degrees, degrees) if isinstance(degrees, int | float) else degrees
+        if isinstance(degrees, Real):
+            degrees = check_number("rotation", degrees, -360, 360)
+        both = (-degrees, degrees) if isinstance(degrees, Real) else degrees
         if not isinstance(both, tuple | list) or len(both) != 2:
             raise ValueError(f"degrees must be a number, or (low, high), got {degrees!r}")
-        low, high = both
-        check_number("rotation", low, -360, 360)
-        check_number("rotation", high, -360, 360)
+        low, high = (check_number("rotation", end, -360, 360) for end in both)
         if low > high:
             raise ValueError(f"degrees must be >= 0, or (low, high) with low <= high, got {degrees}")
         self.degrees, self.low, self.fill = degrees, low, check_fill(fill)
@@ -162,8 +161,7 @@ class Cutout(Move):
     drawn = ("row", "col")  # int64: the centre; the square begins size//2 px before it
 
     def __init__(self, size: int, fill: Fill = 0):
-        check_number("cutout size", size, 1, integer=True)
-        self.size, self.fill = size, check_fill(fill)
+        self.size, self.fill = int(check_number("cutout size", size, 1, integer=True)), check_fill(fill)
 
     def roll(self, dice: Dice, height: int, width: int) -> tuple[Tensor, ...]:
         return dice.below(height), dice.below(width)
@@ -236,14 +234,27 @@ def _size_after(transform: Any, image_size: int | tuple[int, int]) -> tuple[int,
     return transform.output_size(image_size) if hasattr(transform, "output_size") else pair(image_size)
 
 # %% ../nbs/11_transforms.ipynb #d578370e
+_OURS = ("Compose", "Normalize", "RandomCrop", "RandomHorizontalFlip", "RandomRotation")  # torchvision has them too
+
+
+def _instead(thing: Any) -> str:
+    "What to use in place of something that is no transform, such as one of torchvision's."
+    if isinstance(thing, type):
+        return f"give an object, {thing.__name__}(...), not the class"
+    if (name := type(thing).__name__) in _OURS:
+        return f"use cam_course.transforms.{name}, whose draws a resumed training can repeat"
+    return "write a subclass of cam_course.transforms.Transform, with roll and apply"
+
+
 class Compose(Transform):
     "One transform after the other; moves that are neighbours become one look at the pixels."
 
     def __init__(self, transforms: Sequence[Any]):
         self.transforms = list(transforms)
         for t in self.transforms:
-            if not (hasattr(t, "draw") and hasattr(t, "apply")):
-                raise ValueError(f"{t!r} is no transform: it needs draw(n, image_size, ...) and apply(x, **params)")
+            if isinstance(t, type) or not (hasattr(t, "draw") and hasattr(t, "apply")):
+                raise ValueError(f"{_instead(t)}: {t!r} is no transform, with draw(n, image_size, ...) and apply(x, **params)")
+
 
     def draw(
         self,

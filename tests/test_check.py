@@ -19,7 +19,7 @@ from PIL import Image
 
 import cam_course.reading
 from cam_course.check import RULES, check_notebook
-from cam_course.main import cli
+from cam_course.__main__ import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT = chapters.chapter("The assignment")
@@ -380,7 +380,7 @@ def test_odd_cells_never_crash_it(cell, tmp_path):
 
 def test_exit_status(tmp_path, capsys):
     "0 for a submission that passes, 1 for one that doesn't: what a marker's loop in the shell needs."
-    code = "import sys; from cam_course.main import cli; sys.exit(cli())"
+    code = "import sys; from cam_course.__main__ import cli; sys.exit(cli())"
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     bad = chapters.chapter("main")
     done = subprocess.run([sys.executable, "-c", code, "check", str(bad)], cwd=tmp_path, env=env, capture_output=True, text=True)

@@ -6,6 +6,8 @@ __all__ = ['Norm', 'Pool', 'NORMS', 'POOLS', 'STAGES', 'make_norm', 'Shortcut', 
 
 # %% ../../nbs/12_resnet.ipynb #f1d5523c
 import math
+import warnings
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -13,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import check_choice, check_number
+from ..core import DataError, check_choice, check_flag, check_number
 from .weights import read_weights
 
 # %% ../../nbs/12_resnet.ipynb #b6431d78
@@ -68,6 +70,9 @@ class BasicBlock(nn.Module):
         residual: bool = True,  # False: relu(F(x)), a plain net
     ):
         super().__init__()
+        for name, value in {"in_channels": in_channels, "channels": channels, "stride": stride}.items():
+            check_number(name, value, 1, integer=True)
+        check_flag("residual", residual)
         bias = norm == "none"  # a normalization brings its own shift
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=bias)
         self.bn1 = make_norm(norm, channels)
@@ -107,7 +112,8 @@ class ResNet(nn.Module):
         for name, value in {"num_classes": num_classes, "in_channels": in_channels, "width": width}.items():
             check_number(name, value, 1, integer=True)
         self.norm, self.pool = check_choice("norm", norm, NORMS), check_choice("pool", pool, POOLS)
-        self.in_channels, self.width, self.residual = in_channels, width, residual
+        self.residual = check_flag("residual", residual)
+        self.blocks, self.in_channels, self.width = tuple(blocks), in_channels, width
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=norm == "none")
         self.bn1 = make_norm(norm, width)
         self.relu = nn.ReLU(inplace=True)
@@ -121,6 +127,12 @@ class ResNet(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1) if pool == "avg" else nn.AdaptiveMaxPool2d(1)
         self.fc = nn.Linear(before, num_classes)
         _initialize(self)
+
+    def architecture(self) -> dict[str, Any]:
+        "What a file of weights has to say, so that the net can be built again: see `trained`."
+        name = next((name for name, blocks in _BLOCKS.items() if blocks == self.blocks), f"ResNet{self.blocks}")
+        told = {"num_classes": self.fc.out_features, "in_channels": self.in_channels, "width": self.width}
+        return {"model": name, **told, "norm": self.norm, "pool": self.pool, "residual": self.residual}
 
     def _run(self, stage: str, x: Tensor) -> Tensor:
         return self.relu(self.bn1(self.conv1(x))) if stage == "stem" else getattr(self, stage)(x)
@@ -173,7 +185,7 @@ def _check_images(model: ResNet, x: Tensor) -> None:
 
 # %% ../../nbs/12_resnet.ipynb #71e0a04f
 def ResNet18(
-    num_classes: int = 10,
+    num_classes: int | None = None,  # None: 10, or those of the weights; others than those get a new last layer
     in_channels: int = 3,
     width: int = 64,  # channels of layer1; the weights number about 2730*width**2
     norm: str = "batch",  # one of NORMS
@@ -184,11 +196,11 @@ def ResNet18(
     "Layers of 2, 2, 2, 2 blocks: 11,173,962 weights by default."
     given = {"num_classes": num_classes, "in_channels": in_channels, "width": width, "norm": norm, "pool": pool}
     given["residual"] = residual
-    return ResNet((2, 2, 2, 2), **given) if weights is None else trained("resnet18", weights, given)
+    return trained("resnet18", weights, given) if weights is not None else _new("resnet18", given)
 
 
 def ResNet34(
-    num_classes: int = 10,
+    num_classes: int | None = None,  # None: 10, or those of the weights; others than those get a new last layer
     in_channels: int = 3,
     width: int = 64,  # channels of layer1; the weights number about 5190*width**2
     norm: str = "batch",  # one of NORMS
@@ -199,32 +211,60 @@ def ResNet34(
     "Layers of 3, 4, 6, 3 blocks: 21,282,122 weights by default."
     given = {"num_classes": num_classes, "in_channels": in_channels, "width": width, "norm": norm, "pool": pool}
     given["residual"] = residual
-    return ResNet((3, 4, 6, 3), **given) if weights is None else trained("resnet34", weights, given)
+    return trained("resnet34", weights, given) if weights is not None else _new("resnet34", given)
 
 # %% ../../nbs/12_resnet.ipynb #73ae26cb
 _BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-_DEFAULTS = {"num_classes": 10, "in_channels": 3, "width": 64, "norm": "batch", "pool": "avg", "residual": True}
+_DEFAULTS = {"num_classes": None, "in_channels": 3, "width": 64, "norm": "batch", "pool": "avg", "residual": True}
+
+
+def _new(model: str, given: dict[str, Any]) -> ResNet:
+    return ResNet(_BLOCKS[model], **{**given, "num_classes": 10 if given["num_classes"] is None else given["num_classes"]})
 
 
 def trained(
     model: str,  # "resnet18" or "resnet34": what the file must hold
-    weights: str | Path,  # a shipped name or a file: see `read_weights`
-    given: dict[str, Any] | None = None,  # settings asked for: one that is no default must be the file's
+    weights: str | Path,  # a shipped name or a file, such as a run's last.safetensors: see `read_weights`
+    given: dict[str, Any] | None = None,  # settings asked for: one that is no default must be the file's, but for num_classes
 ) -> ResNet:  # in eval mode; `.about` is the file's description: data set, mean, std, class names, accuracy
-    "The net that fits a file of weights, filled; raises `ValueError` where `given` asks for another one."
+    """The net that fits a file of weights, filled; raises `ValueError` where `given` asks for another one.
+
+    With another `num_classes` the last layer is new, and has to be trained: a warning says so.
+    """
     state, about = read_weights(weights)
     if about.get("model") != model:
-        raise ValueError(f"weights {str(weights)!r} are of {about.get('model')!r}, not of {model!r}")
-    found = {name: about[name] for name in ("norm", "pool", "residual")}
-    found |= {"width": len(state["conv1.weight"]), "in_channels": state["conv1.weight"].shape[1]}
-    found["num_classes"] = len(state["fc.weight"])
-    for name, value in (given or {}).items():
-        if value not in (found[name], _DEFAULTS[name]):
-            raise ValueError(f"weights {str(weights)!r} have {name}={found[name]!r}, not {value!r}: leave {name} out")
-    net = ResNet(_BLOCKS[model], **found)
-    net.load_state_dict(state)
+        remedy = "`load_model` of cam_course.build takes either"
+        raise ValueError(f"weights {str(weights)!r} are of {about.get('model')!r}, not of {model!r}: {remedy}")
+    found = {name: about.get(name, _DEFAULTS[name]) for name in ("norm", "pool", "residual")}
+    given = dict(given or {})
+    classes = given.pop("num_classes", None)
+    try:
+        stem = [w for name, w in sorted(state.items()) if name.startswith("conv1.") and name.endswith("weight")]
+        found |= {"width": len(stem[-1]), "in_channels": stem[0].shape[1], "num_classes": len(state["fc.weight"])}
+        for name, value in given.items():
+            if value not in (found[name], _DEFAULTS[name]):
+                raise ValueError(f"weights {str(weights)!r} have {name}={found[name]!r}, not {value!r}: leave {name} out")
+        net = ResNet(_BLOCKS[model], **found)
+        if len(stem) == 2:  # whitened patches, then a 1x1 convolution: the stem of `WhitenedStem`
+            white = nn.Conv2d(found["in_channels"], len(stem[0]), 3, padding=1, bias=False).requires_grad_(False)
+            net.conv1 = nn.Sequential(white, nn.Conv2d(len(stem[0]), found["width"], 1, bias=False))
+        net.load_state_dict(state)
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise DataError(f"{str(weights)!r} doesn't hold the weights of the {model} that it describes: {error}") from error
     net.about = about
+    if classes not in (None, found["num_classes"]):
+        _new_head(net, classes, str(weights))
     return net.eval()
+
+
+def _new_head(net: ResNet, classes: int, file: str) -> None:
+    "Another last layer, with random weights; what the description said of classes and accuracy is gone."
+    check_number("num_classes", classes, 1, integer=True)
+    known = net.fc.out_features
+    warnings.warn(f"weights {file!r} know {known} classes: the last layer, for {classes}, is new; train it", stacklevel=4)
+    net.fc = nn.Linear(net.fc.in_features, classes)
+    gone = ("class_names", "num_classes", "accuracy", "accuracy_tta")
+    net.about = {name: value for name, value in net.about.items() if name not in gone}
 
 # %% ../../nbs/12_resnet.ipynb #ae43dabf
 class Stage(NamedTuple):
@@ -242,7 +282,7 @@ def stages(
     image_size: int | tuple[int, int] = 32,  # height and width, px
 ) -> list[Stage]:
     "What leaves each stage of `model`, from its strides; nothing is run."
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    height, width = (image_size, image_size) if isinstance(image_size, int | Integral) else image_size
     rows = []
     for name in STAGES:
         parts = [model.conv1, model.bn1] if name == "stem" else list(getattr(model, name))

@@ -4,16 +4,18 @@
 __all__ = ['KEY', 'SHIPPED', 'write_weights', 'weights_path', 'read_weights']
 
 # %% ../../nbs/11_weights.ipynb #9aa9ffaf
-import hashlib
 import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..core import DataError, atomic_write
+from ..checkpoint import read_tensors, write_tensors
+from ..core import DataError
+from ..sources import file_hash
 
 # %% ../../nbs/11_weights.ipynb #44471eb0
 KEY = "cam_course"  # the entry of the file's header that holds the description, as JSON
@@ -21,20 +23,14 @@ KEY = "cam_course"  # the entry of the file's header that holds the description,
 
 def write_weights(
     path: str | Path,  # ends in .safetensors; written whole or not at all
-    state: Mapping[str, Tensor],  # a model's `state_dict()`; floats are stored as float16
+    state: Mapping[str, Tensor],  # a model's `state_dict()`
+    dtype: torch.dtype | None = None,  # that floats are stored as, such as torch.float16; None: as they are
     **about: Any,  # what they are: model, dataset, recipe, accuracy, ... (anything that JSON can hold)
 ) -> str:  # the file's sha256, to be published beside it
     "Write weights and their description."
-    from safetensors.torch import save
-
-    def small(value: Tensor) -> Tensor:
-        value = value.detach().cpu().contiguous()
-        return value.half() if value.is_floating_point() else value
-
-    data = save({name: small(value) for name, value in state.items()}, {KEY: json.dumps(about, sort_keys=True)})
-    with atomic_write(path) as file:
-        file.write(data)
-    return hashlib.sha256(data).hexdigest()
+    if dtype is not None:
+        state = {name: v.to(dtype) if v.is_floating_point() else v for name, v in state.items()}
+    return write_tensors(path, state, KEY, json.dumps(about, sort_keys=True))
 
 # %% ../../nbs/11_weights.ipynb #42099d20
 SHIPPED = {  # name -> sha256 of cam_course/weights/<name>.safetensors
@@ -44,7 +40,7 @@ _FOLDER = Path(str(files("cam_course"))) / "weights"
 
 # %% ../../nbs/11_weights.ipynb #3b2f6dfc
 def weights_path(
-    weights: str | Path,  # a name in SHIPPED, or a .safetensors file written by `write_weights`
+    weights: str | Path,  # a name in SHIPPED, or a .safetensors file
 ) -> Path:
     "Where the weights are; raises `ValueError` for a name that isn't shipped, `FileNotFoundError` for a missing file."
     if str(weights) in SHIPPED:
@@ -59,21 +55,22 @@ def weights_path(
 
 # %% ../../nbs/11_weights.ipynb #c66a9038
 def read_weights(
-    weights: str | Path,  # a name in SHIPPED, or a .safetensors file written by `write_weights`
-) -> tuple[dict[str, Tensor], dict[str, Any]]:  # the state dict in float32, and the description
+    weights: str | Path,  # a name in SHIPPED, or a .safetensors file, such as a run's last.safetensors
+    described: bool = True,  # False: a file without a description will do
+) -> tuple[dict[str, Tensor], dict[str, Any]]:  # the state dict, 16 bits as float32, and the description
     "Read weights; raises `DataError` if the file is damaged, isn't the one that was published, or has no description."
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    path = weights_path(weights)
-    data = path.read_bytes()
-    found, wanted = hashlib.sha256(data).hexdigest(), SHIPPED.get(str(weights))
-    if wanted and found != wanted:
+    path, wanted = weights_path(weights), SHIPPED.get(str(weights))
+    if wanted and (found := file_hash(path)) != wanted:
         raise DataError(f"{path.name} has sha256 {found[:12]}..., not {wanted[:12]}...: reinstall cam-course")
+    state, text = read_tensors(path, KEY)
+    if text is None and described:
+        raise DataError(
+            f"{str(path)!r} doesn't say what net it is of (a run of version 0.1, or another program's file): build that "
+            "net, then net.load_state_dict(read_weights(file, described=False)[0])"
+        )
     try:
-        state = {name: v.float() if v.is_floating_point() else v for name, v in load(data).items()}
-        size = int.from_bytes(data[:8], "little")
-        about = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][KEY])
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise DataError(f"{str(path)!r} is no file of `write_weights`, or damaged: {error!r}") from error
-    return state, about
+        about = dict(json.loads(text or "{}"))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"the description in {str(path)!r} can't be read: {error}") from error
+    half = (torch.float16, torch.bfloat16)
+    return {name: v.float() if v.dtype in half else v for name, v in state.items()}, about
