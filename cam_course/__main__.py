@@ -64,6 +64,8 @@ def _find_lr_command(
     out: Annotated[str | None, "path of picture and numbers, less .png and .csv; default: lr, recipe, width, time of day"] = None,
 ) -> None:
     "Look for the learning rate of a training by a range test: prints the suggestions, leaves a picture and a CSV."
+    import matplotlib.pyplot as plt
+
     from cam_course.figures import png
 
     stem = out or f"lr-{config.recipe}-w{config.width}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -76,8 +78,10 @@ def _find_lr_command(
     found = find_lr(config, num_iter, start_lr, end_lr, step_mode)
     rows = zip(found.lr.tolist(), found.loss.tolist(), found.smoothed.tolist(), strict=True)
     write_text(numbers, "\n".join(["lr,loss,smoothed", *(",".join(map(repr, row)) for row in rows)]) + "\n")
+    figure = found.plot()
     with atomic_write(picture) as file:
-        file.write(png(found.plot()))
+        file.write(png(figure))
+    plt.close(figure)
     print(f"{found}\npicture: {picture}\nnumbers: {numbers}")
 
 # %% ../nbs/40_command.ipynb #40mncmd0

@@ -80,7 +80,7 @@ class TrainConfig:
     recipe: Literal["assignment", "eva_s8", "best20", "quick"] = _setting("assignment", "named set of defaults")
     dataset: str = _setting("cifar10", "cifar10, shapes, or a folder with train/ and test/, each of class folders")
     data_dir: str | None = _setting(
-        None, "where CIFAR-10 lies; default: $CAM_COURSE_DATA, then caches, then a download", result=False
+        None, "where CIFAR-10 lies; default: as CAM_COURSE_DATA says, then caches, then a download", result=False
     )
     source: str = _setting("auto", "where CIFAR-10 may come from; auto: all, in this order", choices=SOURCES, result=False)
     size: int | None = _setting(

@@ -106,6 +106,7 @@ class RandomRotation(Move):
         if not isinstance(both, tuple | list) or len(both) != 2:
             raise ValueError(f"degrees must be a number, or (low, high), got {degrees!r}")
         low, high = (check_number("rotation", end, -360, 360) for end in both)
+        degrees = degrees if isinstance(degrees, Real) else (low, high)
         if low > high:
             raise ValueError(f"degrees must be >= 0, or (low, high) with low <= high, got {degrees}")
         self.degrees, self.low, self.fill = degrees, low, check_fill(fill)

@@ -18,8 +18,8 @@ def torn(
     from PIL import Image
 
     from cam_course.checkpoint import load_checkpoint
-    from cam_course.models.weights import read_weights
     from cam_course.loop import History
+    from cam_course.models.weights import read_weights
 
     def image(path: Path) -> None:
         with Image.open(path) as opened:

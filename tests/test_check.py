@@ -18,8 +18,8 @@ import stamps
 from PIL import Image
 
 import cam_course.reading
-from cam_course.check import RULES, check_notebook
 from cam_course.__main__ import cli
+from cam_course.check import RULES, check_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT = chapters.chapter("The assignment")

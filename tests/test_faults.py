@@ -20,8 +20,8 @@ from faults import RECIPES, SMALL
 from faults_left import differences, fingerprint
 
 from cam_course import trainer as trainer_module
-from cam_course.checkpoint import FolderInUse, hold
 from cam_course.__main__ import cli
+from cam_course.checkpoint import FolderInUse, hold
 
 HERE = Path(__file__).resolve().parent
 LONG = bool(os.environ.get("CAM_COURSE_LONG"))

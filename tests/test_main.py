@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from cam_course.build import build_model, build_optimizer, build_scheduler
-from cam_course.data import shapes
 from cam_course.__main__ import cli
+from cam_course.build import build_model, build_optimizer, build_scheduler
 from cam_course.config import TrainConfig, recipe
+from cam_course.data import shapes
 from cam_course.main import resume_run, run
 
 TINY = [

@@ -1,8 +1,5 @@
 "Tables made of run folders: the command repeats the run, and what doesn't belong together isn't averaged."
-import csv
 import dataclasses
-import io
-import json
 
 import pytest
 
@@ -11,11 +8,8 @@ from cam_course.config import recipe
 from cam_course.results import (
     command,
     finished,
-    group_runs,
     mean_sd,
-    read_runs,
     results_table,
-    runs_table,
     sweep,
     sweep_folder,
 )
