@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from .core import check_number, keyed_generator, memory_format, preserved, write_text
 from .data import ImageData
-from .transforms import Normalize
+from .transforms import Normalize, check_transform
 
 # %% ../nbs/13_loop.ipynb #832a77b4
 def _whole(low: int, **numbers: int) -> list[int]:
@@ -46,6 +46,7 @@ def epoch_batches(
     order = torch.randperm(len(data), generator=keyed_generator(seed, "order", epoch)).to(data.x.device)
     params = {}
     if transform is not None:
+        check_transform(transform)
         transform = transform.in_epoch(seed, epoch) if hasattr(transform, "in_epoch") else transform
         drawn = transform.draw(len(data), data.image_size, generator=keyed_generator(seed, "augment", epoch))
         params = {name: value.to(data.x.device) for name, value in drawn.items()}

@@ -325,7 +325,7 @@ def _of_shell(line: str) -> dict[str, Any] | None:
         words = shlex.split(line, comments=True)
     except ValueError:
         words = line.split()
-    if "train" not in words or not any(w.endswith("cam-course") for w in words[:words.index("train")]): return None
+    if "train" not in words or not any(w.endswith(("cam-course", "cam_course")) for w in words[:words.index("train")]): return None
     options: dict[str, list[str]] = {}
     for w in words[words.index("train") + 1:]:
         if w.startswith("--"):

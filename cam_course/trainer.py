@@ -41,7 +41,7 @@ from cam_course.core import (
 from .data import ImageData
 from .loop import LOG_HEADER, History, Meter, epoch_batches, evaluate, log_line, train_step
 from .models.weights import write_weights
-from .transforms import Compose, Normalize
+from .transforms import Compose, Normalize, check_transform
 
 # %% ../nbs/13_trainer.ipynb #011d6856
 def scheduler_interval(scheduler: Any) -> str:
@@ -263,7 +263,8 @@ def _check_arguments(given: dict[str, Any]) -> None:
         raise ValueError(f"batch_size {given['batch_size']} is more than the {len(given['train'])} training images")
     _check_objects(given["optimizer"], given["scheduler"], given["epochs"] * (len(given["train"]) // given["batch_size"]))
     if (transform := given["transform"]) is not None:
-        Compose(transform if isinstance(transform, list | tuple) else [transform])  # refuses what is none
+        for one in transform if isinstance(transform, list | tuple) else [transform]:
+            check_transform(one)
     if scheduler_interval(given["scheduler"]) == "plateau" and given["held_out"] is None:
         raise ValueError(
             "ReduceLROnPlateau watches a held-out loss, never the test set: train, held_out = train.split(0.1, seed=0)"

@@ -265,12 +265,20 @@ WAYS: dict[str, list[tuple]] = {
         ("Image('runs/a/figures/misclassified.png')", png(2)),
         ("result = resume_run('runs/a')\nresult.plot_cams()", png(3)),
     ],
+    "the module as a command": [
+        ("!python -m cam_course train --recipe assignment --width 16 --epochs 20 --name a", log()),
+        ("from IPython.display import Image\nfrom cam_course.main import resume_run",),
+        ("Image('runs/a/figures/curves.png')", png(1)),
+        ("Image('runs/a/figures/misclassified.png')", png(2)),
+        ("result = resume_run('runs/a')\nresult.plot_cams()", png(3)),
+    ],
 }
 WRONG = {
     "a module by its name": ("width=16", "epochs=12", "20 epochs"),
     "TrainConfig and replace": ("4*5", "4*3", "20 epochs"),
     "Trainer": ("[crop, CutOut(16)", "[crop, CutOut(8)", "crop and cutout alone"),
     "the command line": ("--epochs 20", "--epochs 12", "20 epochs"),
+    "the module as a command": ("--epochs 20", "--epochs 12", "20 epochs"),
 }
 
 

@@ -258,5 +258,6 @@ def test_t24_transforms_of_torchvision_are_refused_with_ours():
         name = "Compose" if isinstance(given, theirs.Compose) else "RandomCrop"
         with pytest.raises(ValueError, match=f"^use cam_course.transforms.{name}, whose draws a resumed training can repeat"):
             trainer(transform=given)
-    with pytest.raises(ValueError, match="^write a subclass"):
-        Compose([theirs.ColorJitter()])
+    for work in (lambda: Compose([theirs.ColorJitter()]), lambda: batch(transform=theirs.ColorJitter())):
+        with pytest.raises(ValueError, match="^write a subclass of cam_course.transforms.Transform"):
+            work()

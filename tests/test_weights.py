@@ -182,7 +182,7 @@ def test_t23_a_run_without_description_is_one_clear_line_and_still_resumes(finis
     file = result.folder/"last.safetensors"
     whole = file.read_bytes()
     try:
-        save_file(result.model.state_dict(), file)
+        save_file({k: v.contiguous() for k, v in result.model.state_dict().items()}, file)
         with pytest.raises(DataError, match="doesn't say what net it is of .*version 0.1.*build that net, then") as caught:
             ResNet18(weights=file)
         assert "\n" not in str(caught.value)
