@@ -7,7 +7,7 @@ __all__ = ['find_net', 'Explanation', 'explain', 'explain_files']
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .build import build_model, images_of
-from .checkpoint import load_weights
-from .cifar10 import CIFAR10
-from .config import TrainConfig, check_config
+from .build import load_model
 from .core import DataError, atomic_write
-from .data import CIFAR_MEAN, CIFAR_STD, shapes
 from .figures import INK, MUTED, PALETTE, style
 from .gradcam import GradCAM
 from .layers import check_layer, evaluating
-from .models.resnet import trained
 from .models.weights import SHIPPED, read_weights
 from .photographs import PhotoNet, imagenet_net, open_photograph
 from .pictures import caption, overlay, shorten
-from .report import read_run
 from .transforms import Normalize
 
 if TYPE_CHECKING:
@@ -75,37 +69,18 @@ def _file_net(weights: str | Path) -> PhotoNet:
         raise DataError(f"weights {str(weights)!r} do not say their {', '.join(missing)}: give them to `write_weights`")
     size = about.get("image_size", 32)
     source = f"{about['model']}, {Path(weights).name}"
-    model, normalize = trained(about["model"], weights), Normalize(about["mean"], about["std"])
+    model, normalize = load_model(weights), Normalize(about["mean"], about["std"])
     return PhotoNet(model, tuple(about["class_names"]), normalize, size=size, source=source, resize=size)
 
 
 def _run_net(folder: Path) -> PhotoNet:
     "The network that a run folder holds."
-    settings = {k: v for k, v in read_run(folder)[0].items() if k != "data_name"}
-    try:
-        config = check_config(TrainConfig(**{**settings, "transforms": tuple(settings["transforms"])}))
-    except (TypeError, KeyError, ValueError) as error:
-        raise DataError(f"{str(folder/'config.json')!r} is damaged or of another version: {error}") from error
-    names, mean, std, size = _data_of(config)
+    if not (folder/"config.json").is_file():
+        raise FileNotFoundError(f"{str(folder)!r} is no run folder (no config.json in it)")
     file = folder/"last.safetensors"
     if not file.is_file():
         raise FileNotFoundError(f"{str(folder)!r} has no weights yet: finish it with `cam-course resume {folder}`")
-    model = build_model(config, len(names), len(mean)).eval()
-    try:
-        model.load_state_dict(load_weights(file))
-    except RuntimeError as error:  # names or shapes; DataError is one too
-        raise DataError(f"{str(file)!r} can't be used: {error}") from error
-    form = size, f"{config.model} of the run {folder.resolve().name}", size
-    return PhotoNet(model, names, Normalize(mean, std), config.target_layers, *form)
-
-
-def _data_of(config: TrainConfig) -> tuple[tuple[str, ...], Sequence[float], Sequence[float], int]:
-    "Class names, mean, std and side in px of a run's images; only a folder of images has to be read for them."
-    if config.dataset == "cifar10":
-        return tuple(CIFAR10.class_names), CIFAR_MEAN, CIFAR_STD, 32
-    data = shapes(1) if config.dataset == "shapes" else images_of(config)[0]
-    normalize = Normalize.of(data)
-    return data.class_names, normalize.mean, normalize.std, min(data.x.shape[2:])
+    return replace(_file_net(file), source=f"{read_weights(file)[1]['model']} of the run {folder.resolve().name}")
 
 # %% ../nbs/40_explain.ipynb #4d20dd71
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,10 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,3 +176,32 @@ def test_auto_precision_on_a_cpu_asks_for_amx_tiles(monkeypatch, tiles, limit, o
     found = core.resolve_precision("auto", torch.device("cpu"))
     assert found.format == expected and "AMX" in found.reason
     assert core.resolve_precision("fp32", torch.device("cpu")) == ("fp32", "as asked")
+
+
+def git(*words, cwd) -> str:
+    "Git with a name and no settings of this machine's."
+    env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    return subprocess.run(["git", *who, *words], cwd=cwd, env=env, capture_output=True, text=True, check=True).stdout.strip()
+
+
+ASK = "from cam_course.core import environment; print(environment().get('commit'))"
+
+
+@pytest.mark.parametrize(("place", "tracked", "own"), [
+    (".venv/lib", False, False),  # installed in the user's repository, as people do
+    ("lib", True, False),         # kept among the user's own files
+    (".", False, False),          # put beside them
+    (".", True, True),            # the package's own checkout
+])
+def test_t18_the_commit_is_the_packages_or_nothing(tmp_path, place, tracked, own):
+    if shutil.which("git") is None: pytest.skip("no git")
+    package = Path(core.__file__).parent
+    (tmp_path / "mine.py").write_text("x = 1")
+    git("init", "-q", ".", cwd=tmp_path)
+    shutil.copytree(package, tmp_path / place / "cam_course", ignore=shutil.ignore_patterns("js", "__pycache__"))
+    git("add", *(["."] if tracked else ["mine.py"]), cwd=tmp_path)
+    git("commit", "-qm", "theirs", cwd=tmp_path)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / place), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", ASK], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (git("rev-parse", "--short", "HEAD", cwd=tmp_path) if own else "None")

@@ -204,13 +204,12 @@ def test_a_file_of_weights(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file"): find_net(tmp_path/"gone.safetensors")
 
 
-def test_a_run_folder(tmp_path, monkeypatch):
+def test_a_run_folder(tmp_path):
     "The net that a run left is the net that explains; the data are not needed for it."
     from cam_course.main import recipe, run
     config = recipe("assignment", dataset="shapes", n_train=64, n_test=32, epochs=1, width=4, batch_size=32,
                     runs=str(tmp_path), name="mine", device="cpu")
     result = run(config, figures=False)
-    monkeypatch.setattr(explanation, "images_of", None)
     net = find_net(tmp_path/"mine")
     assert net.class_names == result.test.class_names and (net.size, net.layer) == (32, "layer3")
     x = result.test.x[:4]
@@ -219,8 +218,8 @@ def test_a_run_folder(tmp_path, monkeypatch):
     assert torch.equal(net.load(Image.fromarray(x[0].permute(1, 2, 0).numpy())), x[0])
     (tmp_path/"mine"/"last.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="no weights yet.*cam-course resume"): find_net(tmp_path/"mine")
-    (tmp_path/"mine"/"config.json").write_text("{}")
-    with pytest.raises(DataError, match="lacks"): find_net(tmp_path/"mine")
+    (tmp_path/"mine"/"last.safetensors").write_bytes(b"junk")
+    with pytest.raises(DataError, match="no safetensors file"): find_net(tmp_path/"mine")
     (tmp_path/"empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no run folder"): find_net(tmp_path/"empty")
 

