@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 import torch
 
@@ -175,7 +175,7 @@ def _options(parameter: Parameter, defaults: TrainConfig, tyro: Any) -> list[Par
         return [_option(setting, getattr(defaults, name), tyro) for name, setting in SETTINGS.items()]
     if parameter.kind is Parameter.VAR_KEYWORD:
         return [_option(SETTINGS[name], None, tyro) for name in CHANGEABLE]
-    if parameter.name in SETTINGS:
+    if parameter.name in SETTINGS and get_origin(parameter.annotation) is not Annotated:
         return [_option(SETTINGS[parameter.name], parameter.default, tyro)]
     kind, words, *name = get_args(parameter.annotation)  # a third entry is its name there, if Python can't have it
     more = {"metavar": parameter.name.upper()} if parameter.kind is Parameter.POSITIONAL_ONLY and kind is str else {}

@@ -55,10 +55,10 @@ from cam_course import (  # noqa: E402
     unpack,
 )
 from cam_course.__main__ import cli  # noqa: E402
-from cam_course.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from cam_course.checkpoint import load_checkpoint, read_tensors, save_checkpoint  # noqa: E402
 from cam_course.config import TrainConfig  # noqa: E402
 from cam_course.models.resnet import ResNet18  # noqa: E402
-from cam_course.models.weights import read_tensors, read_weights, write_weights  # noqa: E402
+from cam_course.models.weights import read_weights, write_weights  # noqa: E402
 
 DOCUMENTED = (ValueError, TypeError, core.DataError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 HANG = 5  # s

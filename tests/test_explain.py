@@ -14,10 +14,10 @@ from PIL import Image
 from torch import nn
 
 from cam_course import explanation
+from cam_course.__main__ import cli
 from cam_course.core import DataError
 from cam_course.explanation import Explanation, explain, explain_files, find_net
 from cam_course.gradcam import GradCAM
-from cam_course.main import cli
 from cam_course.models.resnet import ResNet18
 from cam_course.models.weights import write_weights
 from cam_course.photographs import PhotoNet, imagenet_net, open_photograph, shipped_photographs
@@ -206,7 +206,8 @@ def test_a_file_of_weights(tmp_path):
 
 def test_a_run_folder(tmp_path):
     "The net that a run left is the net that explains; the data are not needed for it."
-    from cam_course.main import recipe, run
+    from cam_course.config import recipe
+    from cam_course.main import run
     config = recipe("assignment", dataset="shapes", n_train=64, n_test=32, epochs=1, width=4, batch_size=32,
                     runs=str(tmp_path), name="mine", device="cpu")
     result = run(config, figures=False)
@@ -335,7 +336,7 @@ def test_offline_in_an_empty_folder_with_a_read_only_home(tmp_path):
     code = ("import socket, sys\n"
             "def none(*a, **k): raise AssertionError('a connection was asked for')\n"
             "socket.socket.connect = socket.create_connection = none\n"
-            "from cam_course.main import cli\nsys.exit(cli())")
+            "from cam_course.__main__ import cli\nsys.exit(cli())")
     env = {k: v for k, v in os.environ.items() if not k.startswith(("CAM_COURSE", "TORCH", "MPL", "XDG"))}
     env |= {"HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", code, "explain", str(PHOTOS["coffee"])], cwd=work, env=env,

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cam_course.checkpoint import read_tensors
 from cam_course.core import DataError, memory_format
 from cam_course.gradcam import GradCAM
 from cam_course.layers import suggest_layer
@@ -24,7 +25,7 @@ from cam_course.models.mobilenet import (
     dequantize,
     mobilenet_v2,
 )
-from cam_course.models.weights import read_tensors, weights_path
+from cam_course.models.weights import weights_path
 from cam_course.photographs import imagenet_net, shipped_photographs
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -193,7 +193,7 @@ def test_explain_as_an_ordinary_user_with_a_read_only_home(installed, home):
     (place / "site").chmod(0o755)  # a folder of pytest's is closed to others
     work = place / "work"
     work.mkdir()
-    code = "import sys; from cam_course.main import cli; sys.exit(cli())"
+    code = "import sys; from cam_course.__main__ import cli; sys.exit(cli())"
     make = """
 import cam_course.photographs as p, numpy as np
 from PIL import Image

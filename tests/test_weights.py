@@ -10,13 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from cam_course.build import load_model
+from cam_course.checkpoint import read_tensors
 from cam_course.config import recipe
 from cam_course.core import DataError
 from cam_course.data import shapes
 from cam_course.main import resume_run, run
 from cam_course.models import weights as module
 from cam_course.models.resnet import ResNet18, ResNet34
-from cam_course.models.weights import SHIPPED, read_tensors, read_weights, weights_path, write_weights
+from cam_course.models.weights import SHIPPED, check_hash, read_weights, weights_path, write_weights
 from cam_course.trainer import Trainer
 
 JPEG = Path(__file__).parent.parent.parent/"shared"/"cifar10-jpeg"
@@ -95,13 +96,13 @@ def test_files_of_others_are_read_as_they_are(tmp_path):
     given = {"a": torch.arange(4, dtype=torch.uint8), "b": torch.ones(2, dtype=torch.float16)}
     save_file(given, tmp_path/"a.safetensors", {"note": "für uns"})
     digest = hashlib.sha256((tmp_path/"a.safetensors").read_bytes()).hexdigest()
-    for sha256 in (None, digest):
-        tensors, texts = read_tensors(tmp_path/"a.safetensors", sha256)
-        assert texts == {"note": "für uns"} and tensors.keys() == given.keys()
-        assert all(torch.equal(tensors[k], v) and tensors[k].dtype == v.dtype for k, v in given.items())
+    tensors, texts = read_tensors(tmp_path/"a.safetensors")
+    assert texts == {"note": "für uns"} and tensors.keys() == given.keys()
+    assert all(torch.equal(tensors[k], v) and tensors[k].dtype == v.dtype for k, v in given.items())
+    check_hash(tmp_path/"a.safetensors", digest)
     save_file(given, tmp_path/"mute.safetensors")
     assert read_tensors(tmp_path/"mute.safetensors")[1] == {}
-    with pytest.raises(DataError, match="has sha256"): read_tensors(tmp_path/"a.safetensors", "0"*64)
+    with pytest.raises(DataError, match="has sha256"): check_hash(tmp_path/"a.safetensors", "0"*64)
     with pytest.raises(FileNotFoundError, match="no file"): read_tensors(tmp_path/"b.safetensors")
     (tmp_path/"a.safetensors").write_bytes(b"junk")
     with pytest.raises(DataError, match="no safetensors file"): read_tensors(tmp_path/"a.safetensors")
