@@ -9,7 +9,7 @@ NB     ?=
 
 .DEFAULT_GOAL := help
 unexport PYTHONDONTWRITEBYTECODE  # what pip didn't compile is compiled when first used, and kept
-.PHONY: help checked book site serve test test-long lint export outputs bench gpu-kit readme student pdf zip coverage release-check clean distclean
+.PHONY: help checked book site serve test test-long lint export outputs bench gpu-kit readme student links pdf zip coverage release-check clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ outputs: $(READY)  ## execute stale notebooks in place and stamp them (NB="10_da
 
 student: $(READY)  ## the notebooks without their solutions, in build/student
 	@$(BIN)/python book/student.py
+
+links: $(READY)  ## ask every address outside the book (needs the network; not part of the tests)
+	@$(BIN)/python book/build.py --links
 
 pdf: site  ## the whole book as one PDF
 	@$(BIN)/python book/pdf.py

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cifar10 import CIFAR10, Catalog, channel_stats, cifar10_arrays, find_in
+from .cifar10 import CLASS_NAMES, channel_stats, cifar10_arrays, find_in
 from .core import DataError, check_choice, check_number
 from .shapes import draw_shapes
 
@@ -145,7 +145,6 @@ def load_cifar10(
     source: str = "auto",  # "folder", "cache", "hub", "mirror", "toronto", or "auto": all of them in this order
     split: str = "train",  # "train": 50,000 images; "test": 10,000
     verbose: bool = True,  # print what is done, and a bar while downloading
-    catalog: Catalog = CIFAR10,  # hashes and sizes of what is looked for
 ) -> ImageData:  # name "cifar10"; "cifar10-jpeg" or "cifar10-copy" for re-encoded images
     """Load one split of CIFAR-10 [@krizhevsky2009]: 32x32 RGB, ten classes, decoded once and then memory-mapped.
 
@@ -154,9 +153,9 @@ def load_cifar10(
     if no source has it; the message lists what was tried and what to do.
     """
     say = print if verbose else (lambda _: None)
-    x, y, name = cifar10_arrays(root, source, split, say, catalog, progress=verbose)
+    x, y, name = cifar10_arrays(root, source, split, say, progress=verbose)
     images, labels = torch.from_numpy(x), torch.from_numpy(np.array(y))
-    return ImageData(images, labels, catalog.class_names, name, CIFAR_MEAN, CIFAR_STD)
+    return ImageData(images, labels, CLASS_NAMES, name, CIFAR_MEAN, CIFAR_STD)
 
 
 def shapes(

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .cifar10 import cache_dir, fetch
 from .core import DataError, check_choice, check_number
 from .data import ImageData, from_dataset
 from .gradcam import GradCAM
 from .layers import suggest_layer
 from .models.mobilenet import mobilenet_v2
 from .pictures import as_html, overlay
-from .sources import Remote, cache_dir, download
 from .transforms import Normalize
 
 if TYPE_CHECKING:
@@ -287,28 +287,27 @@ def _opened(file: str | os.PathLike | BinaryIO) -> Any:
         raise DataError(f"{name} can't be read as an image ({error}): repair it or save it again") from error
 
 # %% ../nbs/34_photographs.ipynb #92e49c1b
-_SAMPLES = {  # file: (bytes, SHA-256)
-    "dog_and_cat.png": (90226, "8d30785a513e22a2f574c839c7e1751db943d0b5399347e7bb37736f6c5a95c2"),
-    "n02108089_boxer.JPEG": (227402, "50b887dde4b82c3c3ddb81d58bf4fd957b508dc60c2b9054d9fbdbfabc55a0ed"),
-    "n02391049_zebra.JPEG": (173519, "ca35cfbead9763232ee94ccb8a9d3a2e2e0bff576a1e22221b210589f6c7bd42"),
-    "n02056570_king_penguin.JPEG": (161388, "76a03cbc599244b2d647b326ef80f2c53fa664c92779b693955187afebd7ee75"),
-    "n01614925_bald_eagle.JPEG": (38745, "603acc0ab92fdd66bfdc8ed51534e7a8830e9e1c3d0310228742214c29760388"),
-    "n02123159_tiger_cat.JPEG": (74104, "4dca0b5ccc1019db7482ab75abfc21a809b426bd85eb38c42902219f2900a0f2"),
-    "n04146614_school_bus.JPEG": (162709, "6d34a198fdf9ef56a00e8c401699a5f3fc529a7bf2f6aa164e7934e21413bca2"),
-    "n01882714_koala.JPEG": (95401, "991715372de7843e516f87a5a0d45682caa1eab79f7f6ed951033fb03086b55f"),
-    "n04285008_sports_car.JPEG": (24243, "e3416e6c8adb7ecf295a22a2637183ea01e00cd1ce888ecd3cc8c12d77d65caa"),
-    "n04487081_trolleybus.JPEG": (119336, "bc460efb4639d7e89a19e801752eff8c5427ffecd42da2c6e62850d46bf27d25"),
+_SAMPLES = {  # file: SHA-256
+    "dog_and_cat.png": "8d30785a513e22a2f574c839c7e1751db943d0b5399347e7bb37736f6c5a95c2",
+    "n02108089_boxer.JPEG": "50b887dde4b82c3c3ddb81d58bf4fd957b508dc60c2b9054d9fbdbfabc55a0ed",
+    "n02391049_zebra.JPEG": "ca35cfbead9763232ee94ccb8a9d3a2e2e0bff576a1e22221b210589f6c7bd42",
+    "n02056570_king_penguin.JPEG": "76a03cbc599244b2d647b326ef80f2c53fa664c92779b693955187afebd7ee75",
+    "n01614925_bald_eagle.JPEG": "603acc0ab92fdd66bfdc8ed51534e7a8830e9e1c3d0310228742214c29760388",
+    "n02123159_tiger_cat.JPEG": "4dca0b5ccc1019db7482ab75abfc21a809b426bd85eb38c42902219f2900a0f2",
+    "n04146614_school_bus.JPEG": "6d34a198fdf9ef56a00e8c401699a5f3fc529a7bf2f6aa164e7934e21413bca2",
+    "n01882714_koala.JPEG": "991715372de7843e516f87a5a0d45682caa1eab79f7f6ed951033fb03086b55f",
+    "n04285008_sports_car.JPEG": "e3416e6c8adb7ecf295a22a2637183ea01e00cd1ce888ecd3cc8c12d77d65caa",
+    "n04487081_trolleybus.JPEG": "bc460efb4639d7e89a19e801752eff8c5427ffecd42da2c6e62850d46bf27d25",
 }
 _GITHUB = "https://raw.githubusercontent.com/"
 
 
-def _remote(file: str) -> Remote:
+def _address(file: str) -> str:
     "Where a sample can be had."
     place = "EliSchwartz/imagenet-sample-images/master/" + file
     if file == "dog_and_cat.png":
         place = "jacobgil/pytorch-grad-cam/master/examples/both.png"
-    size, digest = _SAMPLES[file]
-    return Remote("GitHub", _GITHUB + place, digest, size)
+    return _GITHUB + place
 
 # %% ../nbs/34_photographs.ipynb #5b9ac20d
 def sample_photographs(
@@ -338,7 +337,7 @@ def sample_photographs(
 def _sample(file: str, folder: str | os.PathLike | None) -> Path:
     "One of the samples, in `folder` or downloaded."
     if folder is None:
-        return download(_remote(file), cache_dir()/"photographs", progress=False, attempts=2)
+        return fetch(_address(file), _SAMPLES[file], cache_dir()/"photographs", progress=False)
     path = Path(folder).expanduser()/file
     if not path.is_file():
         raise FileNotFoundError(f"no {file} in {str(folder)!r}")

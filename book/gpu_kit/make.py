@@ -22,11 +22,9 @@ from pathlib import Path
 from PIL import Image
 
 import cam_course
-from cam_course.cifar10 import CIFAR10, find_in
+from cam_course.cifar10 import find_in, image_files, write_pack
 from cam_course.core import atomic_write, environment, write_json
 from cam_course.data import load_cifar10
-from cam_course.sources import file_hash
-from cam_course.unpack import read_pack, read_parquet, write_pack
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ("run.py", "plan.py", "work.py", "checks.py", "table.py")
@@ -124,10 +122,10 @@ def images(folder: Path, root: str | None) -> None:
     "CIFAR-10 as two packs: the encoded images as they are where we have them, else as PNG."
     folder.mkdir(parents=True, exist_ok=True)
     root = root or os.environ.get("CAM_COURSE_DATA") or None
-    for split, rows in CIFAR10.rows.items():
+    for split in ("train", "test"):
         found = find_in(root, split) if root else None
-        if found and found.kind in ("parquet", "pack"):
-            files, labels = (read_parquet if found.kind == "parquet" else read_pack)(found.path, rows)
+        if found and found.suffix in (".parquet", ".npz"):
+            files, labels = image_files(found, split)
         else:
             data = load_cifar10(root, split=split)
             files, labels = [_png(x) for x in data.x.permute(0, 2, 3, 1).numpy()], data.y.numpy()
@@ -173,7 +171,8 @@ def main() -> None:
                  f"{largest.stat().st_size / 1e6:.0f}: {remedy}")
     write_json(args.out/"kit.json", {
         "made": f"{datetime.now():%Y-%m-%d %H:%M:%S}", "commit": environment().get("commit"), "python": args.python,
-        "dataset": args.dataset, "sha256": {p.relative_to(args.out).as_posix(): file_hash(p) for p in files}})
+        "dataset": args.dataset,
+        "sha256": {p.relative_to(args.out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}})
     print(f"{args.out}: {size:.1f} MB, for Python {args.python}, with {args.dataset}. "
           f"On the machine with the GPU: python {args.out.name}/run.py --out DIR")
 
