@@ -194,17 +194,17 @@ def test_samples_from_a_folder_and_from_nowhere(tmp_path, monkeypatch):
         assert sample_photographs(tmp_path) == {"tiger cat": tmp_path/"n02123159_tiger_cat.JPEG"}
     asked = []
 
-    def dead(remote, folder, **options):
-        asked.append(remote.url)
-        raise ConnectionError(f"{remote.url}: no line")
+    def dead(url, sha256, folder, **options):
+        asked.append(url)
+        raise ConnectionError(f"{url}: no line")
 
     monkeypatch.setattr(photographs, "fetch", dead)
     with pytest.raises(ConnectionError, match=r"no photographs.*load_photograph"): sample_photographs()
     assert len(asked) == 1   # one try, not ten
 
-    def one_is_gone(remote, folder, **options):
-        if "koala" in remote.url: raise DataError("another file")
-        (path := tmp_path/remote.filename).touch()
+    def one_is_gone(url, sha256, folder, **options):
+        if "koala" in url: raise DataError("another file")
+        (path := tmp_path/url.rsplit("/", 1)[-1]).touch()
         return path
 
     monkeypatch.setattr(photographs, "fetch", one_is_gone)
