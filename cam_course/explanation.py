@@ -224,7 +224,7 @@ def _draw(found: Explanation, cmap: str, opacity: float) -> "Figure":
     fig.alt_text = _words(found, rows)
     return fig
 
-# %% ../nbs/40_explain.ipynb #329f239a
+# %% ../nbs/40_explain.ipynb #36d3e4d6
 def _rows(found: Explanation) -> list[int]:
     "The classes that get a bar: the five surest, and the one asked for."
     rows = found.probabilities.topk(min(5, len(found.class_names))).indices.tolist()
@@ -246,9 +246,8 @@ def _words(found: Explanation, rows: Sequence[int]) -> str:
     asked = _first(found.class_names[found.target])
     if not found.evidence:
         return f"A photograph, its five surest classes ({told}), and no map: {_no_evidence(found)}."
-    high, wide = found.map.shape
-    row, column = divmod(int(found.map.argmax()), wide)
-    where = f"{('top', 'middle', 'bottom')[3*row//high]} {('left', 'middle', 'right')[3*column//wide]}"
+    row, column = ((found.map > 0.95*found.map.max()).nonzero().double().mean(0)*3/len(found.map)).int().tolist()
+    where = f"{('top', 'middle', 'bottom')[row]} {('left', 'middle', 'right')[column]}"
     where = where.replace("middle middle", "middle")
     part = 100*float((found.map > 0.5).float().mean())
     return (f"A photograph, and its map for {asked}: brightest at the {where} of what the network saw, more "
