@@ -77,11 +77,12 @@ def _find_lr_command(
         raise FileNotFoundError(f"make the folder first: there is no {str(picture.parent)!r}")
     found = find_lr(config, num_iter, start_lr, end_lr, step_mode)
     rows = zip(found.lr.tolist(), found.loss.tolist(), found.smoothed.tolist(), strict=True)
-    write_text(numbers, "\n".join(["lr,loss,smoothed", *(",".join(map(repr, row)) for row in rows)]) + "\n")
     figure = found.plot()
-    with atomic_write(picture) as file:
-        file.write(png(figure))
+    pixels = png(figure)
     plt.close(figure)
+    with atomic_write(picture) as file:
+        file.write(pixels)
+    write_text(numbers, "\n".join(["lr,loss,smoothed", *(",".join(map(repr, row)) for row in rows)]) + "\n")
     print(f"{found}\npicture: {picture}\nnumbers: {numbers}")
 
 # %% ../nbs/40_shell.ipynb #40mncmd0
@@ -143,13 +144,12 @@ _COMMANDS: dict[str, Callable[..., int | None]] = {
 }
 
 # %% ../nbs/40_shell.ipynb #40mncmd2
-def _option(setting: Setting, default: Any, tyro: Any) -> Parameter:
-    "A setting as an option of the command line."
+def _option(setting: Setting, default: Any, tyro: Any, **words: str) -> Parameter:
+    "A setting as an option of the command line; `words` for tyro's help."
     kind: Any = cast(Any, Literal)[setting.choices] if setting.choices else setting.kind
     kind = tuple[kind, ...] if setting.several else kind
     kind = kind | None if setting.optional or default is None else kind
-    hint = {"help_behavior_hint": "(default: as it was)"} if default is None and setting.default is not None else {}
-    note = Annotated[kind, tyro.conf.arg(help=setting.help, **hint)]
+    note = Annotated[kind, tyro.conf.arg(help=setting.help, **words)]
     return Parameter(setting.name, Parameter.KEYWORD_ONLY, default=default, annotation=note)
 
 
@@ -158,7 +158,7 @@ def _options(parameter: Parameter, defaults: TrainConfig, tyro: Any) -> list[Par
     if parameter.annotation is TrainConfig:
         return [_option(setting, getattr(defaults, name), tyro) for name, setting in SETTINGS.items()]
     if parameter.kind is Parameter.VAR_KEYWORD:
-        return [_option(SETTINGS[name], None, tyro) for name in CHANGEABLE]
+        return [_option(SETTINGS[name], None, tyro, help_behavior_hint="(default: as it was)") for name in CHANGEABLE]
     if parameter.name in SETTINGS:
         return [_option(SETTINGS[parameter.name], parameter.default, tyro)]
     kind, words = get_args(parameter.annotation)
