@@ -23,7 +23,7 @@ from torch import nn
 
 from .build import build_model, build_trainer, build_transform, images_of
 from .checkpoint import FolderInUse, hold
-from .config import CHANGEABLE, TrainConfig
+from .config import CHANGEABLE, SETTINGS, TrainConfig
 from cam_course.core import (
     DataError,
     check_choice,
@@ -112,8 +112,8 @@ def run(
     "Train as `config` says and return the result; everything is in the run folder (see above)."
     resolve_precision(config.precision, get_device(config.device))
     if found := _together(lambda: _find_folder(config) if resume else None):
-        changes = {name: getattr(config, name) for name in CHANGEABLE}
-        return resume_run(found, figures, **changes)
+        said = {name: value for name in CHANGEABLE if (value := getattr(config, name)) != SETTINGS[name].default}
+        return resume_run(found, figures, **said)
     train, test = images_of(config)
     return _train(config, train, test, _together(lambda: _make_folder(config, train)), figures)
 

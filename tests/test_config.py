@@ -204,13 +204,14 @@ def test_nobody_else_lists_settings():
 
 def test_only_what_the_result_does_not_depend_on_may_change(tmp_path):
     config = recipe("assignment", dataset="shapes", n_train=40, n_test=20, width=2, epochs=1, batch_size=20, device="cpu",
-                    runs=str(tmp_path), name="a")
+                    runs=str(tmp_path), name="a", gallery=4)
     run(config, figures=False)
     for name, value in (("max_lr", 0.1), ("seed", 1), ("tta", True), ("transforms", ("crop",))):
         with pytest.raises(ValueError, match=f"was made with {name}="):
             run(dataclasses.replace(config, **{name: value}), resume=True, figures=False)
         with pytest.raises(ValueError, match=f"unknown change on resuming '{name}'"):
             resume_run(tmp_path/"a", figures=False, **{name: value})
+    assert run(dataclasses.replace(config, gallery=10), resume=True, figures=False).config.gallery == 4  # nothing said: as it was
     again = run(dataclasses.replace(config, gallery=3, target_layers="layer2"), resume=True, figures=False)
     assert (again.config.gallery, again.config.target_layers) == (3, "layer2")
     assert resume_run(tmp_path/"a", figures=False, gallery=2).config.gallery == 2
