@@ -246,7 +246,7 @@ def _words(found: Explanation, rows: Sequence[int]) -> str:
     asked = _first(found.class_names[found.target])
     if not found.evidence:
         return f"A photograph, its five surest classes ({told}), and no map: {_no_evidence(found)}."
-    row, column = ((found.map > 0.95*found.map.max()).nonzero().double().mean(0)*3/len(found.map)).int().tolist()
+    row, column = ((found.map >= 0.95*found.map.max()).nonzero().double().mean(0)*3/len(found.map)).int().tolist()
     where = f"{('top', 'middle', 'bottom')[row]} {('left', 'middle', 'right')[column]}"
     where = where.replace("middle middle", "middle")
     part = 100*float((found.map > 0.5).float().mean())
