@@ -178,7 +178,8 @@ def _options(parameter: Parameter, defaults: TrainConfig, tyro: Any) -> list[Par
     if parameter.name in SETTINGS and get_origin(parameter.annotation) is not Annotated:
         return [_option(SETTINGS[parameter.name], parameter.default, tyro)]
     kind, words, *name = get_args(parameter.annotation)  # a third entry is its name there, if Python can't have it
-    more = {"metavar": parameter.name.upper()} if parameter.kind is Parameter.POSITIONAL_ONLY and kind is str else {}
+    word = parameter.name.upper() if kind is str else f"{parameter.name.upper().removesuffix('S')} ..."
+    more = {"metavar": word} if parameter.kind is Parameter.POSITIONAL_ONLY else {}
     more |= {"name": name[0]} if name else {}
     return [parameter.replace(annotation=Annotated[kind, tyro.conf.arg(help=words, **more)])]
 
