@@ -116,12 +116,13 @@ def student(nb: dict, name: str = "") -> dict:
 
 def write_all(out: Path = OUT, folder: Path = stamps.NBS) -> list[Path]:
     "Write every notebook of `folder` to `out`, all or none; what was there before goes."
-    made = {p.name: student(stamps.load(p), p.name) for p in stamps.notebooks(folder)}
+    made = {p.relative_to(folder): student(stamps.load(p), p.name) for p in stamps.notebooks(folder)}
     fresh = out.with_name(out.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     for name, nb in made.items():
         for c in nb["cells"]: c["source"] = c["source"].splitlines(keepends=True)
+        (fresh/name).parent.mkdir(exist_ok=True)
         (fresh/name).write_text(json.dumps(nb, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     fresh.rename(out)
@@ -132,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, default=OUT, help="folder to write; what is in it is replaced")
     args = p.parse_args(argv)
-    if args.out.exists() and any(f.suffix != ".ipynb" for f in args.out.iterdir()):
+    if args.out.exists() and any(f.is_file() and f.suffix != ".ipynb" for f in args.out.rglob("*")):
         print(f"student: {args.out} holds more than notebooks: give an empty or a new folder", file=sys.stderr)
         return 2
     try:

@@ -57,7 +57,7 @@ def test_every_theme_is_on_the_page(found):
 def test_every_behaviour_claim_needs_its_cell(found):
     "Take the cell away that shows a claim: nothing else near the mark may pass for it."
     passes = []
-    books = {p.stem: stamps.load(p)["cells"] for p in stamps.notebooks()}
+    books = {stamps.name(p): stamps.load(p)["cells"] for p in stamps.notebooks()}
     for c in found.claims:
         if c.kind != "behaviour": continue
         for p in found.places[c.number]:
