@@ -57,12 +57,14 @@ class Table:
     def __init__(self, root: Path = ROOT) -> None:
         raw = yaml.safe_load((HERE/"map.yml").read_text(encoding="utf-8"))
         self.raw, self.root, self.told = raw, root, []
+        self.gone: list[str] = []                 # listed, and not there
         self.notebooks: dict[Path, str] = {}      # old path -> new name inside nbs
         self.modules: dict[str, str] = {}         # old module -> new module
         self._find_notebooks()
         self.defs: dict[str, list[str]] = {}      # old module -> names defined in it
         self.alls: dict[str, list[str]] = {}
         self.again: dict[Key, Key] = {}           # offered again -> where it is defined
+        self.used: set[Key] = set()               # imported by another module of the library
         self._read_library()
         self.home: dict[Key, str] = {}            # a definition that changes its notebook -> old module of the new home
         for move in raw["cells"]: self.home |= {(move["from"], name): move["to"] for name in words(move["defines"])}
@@ -87,7 +89,7 @@ class Table:
             self.notebooks[path] = name
             if module and target: self.modules[module] = target
         gone = [k for k in [*rows, *plain] if k not in seen]
-        if gone: self.told.append(f"rows without a notebook: {', '.join(gone)}")
+        self.gone += gone
 
     def _read_library(self) -> None:
         for m in self.modules:
@@ -104,6 +106,9 @@ class Table:
                     if (origin := old_module(node, m)) is not None:
                         for a in node.names: self.again[m, a.asname or a.name] = (origin, a.name)
                 else: self.defs[m] += [n for n in names if n not in self.defs[m]]
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and (origin := old_module(node, m)): self.used |= {(origin, a.name) for a in node.names}
+        self.used = {self.owner(key) for key in self.used}
 
     def owner(self, key: Key) -> Key:
         while key[1] not in self.defs.get(key[0], ()) and key in self.again: key = self.again[key]
@@ -114,10 +119,13 @@ class Table:
             kinds = {n: kind for kind in ("public", "shared", "hide") for n in words(lists.get(kind))}
             rename = lists.get("rename") or {}
             if m not in self.defs: continue
-            missing = [n for n in [*kinds, *rename] if n not in self.defs[m]]
-            if missing: self.told.append(f"names that {m} has no longer: {', '.join(missing)}")
+            self.gone += [f"{m}.{n}" for n in [*kinds, *rename] if n not in self.defs[m]]
+            kinds |= {n: kind for kind, names in (lists.get("also") or {}).items() for n in words(names)}
             for n in self.defs[m]:
                 kind = kinds.get(n, "public" if n in self.alls[m] else "private")
+                if (m, n) in self.used and (kind == "hide" or (kind == "private" and rename.get(n, n).startswith("_"))):
+                    self.told.append(f"{m}.{n} would be hidden, but another module imports it: shared")
+                    kind = "shared"
                 if n in self.alls[m] and n not in kinds: self.told.append(f"no row for the public name {m}.{n}: it stays public")
                 self.new[m, n] = rename.get(n) or ("_" + n if kind == "hide" else n)
                 if kind == "shared": self.shared.add((m, n))
@@ -809,7 +817,7 @@ def toc(table: Table, have: set[str]) -> str:
                 continue
             name = page if page.startswith("book/") else f"nbs/{page}"
             if not page.startswith("book/") and page not in have:
-                table.told.append(f"_toc.yml: no notebook {page}")
+                table.gone.append(f"_toc.yml: {page}")
                 continue
             listed.add(page)
             lines.append(f"      - file: {name}")
@@ -952,6 +960,7 @@ def main() -> int:
     if not args.check: apply(table)
     public = sum(n in table.alls[m] and (m, n) not in table.shared and not table.new[m, n].startswith("_") for m, n in table.new)
     say(f"{len(table.notebooks)} notebooks, {len(table.modules)} modules, {public} public names after the move, {len(table.shared)} shared")
+    if table.gone: say(f"rows for what is not here (any more, or yet): {', '.join(table.gone)}")
     for line in table.told: say("LOOK:", line)
     return 0
 
