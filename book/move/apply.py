@@ -830,7 +830,7 @@ def slug(caption: str) -> str: return caption.lower().replace(" ", "_")
 
 def api_parts(table: Table, have: set[str]) -> list[str]:
     "Parts of the book that build a module."
-    building = {new for path, new in table.notebooks.items() if stamps.default_exp(stamps.load(path))}
+    building = {n for n in have if (m := stamps.default_exp(stamps.load(table.root/"nbs"/f"{n}.ipynb"))) and m[:2] != "__"}
     return [c for part in table.raw["toc"] for c, pages in part.items() if building & set(pages)]
 
 
@@ -932,7 +932,7 @@ def apply(table: Table) -> None:
     shutil.copytree(HERE/"new", root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     have = {stamps.name(p) for p in stamps.notebooks(folder)}
     (root/"book"/"_toc.yml").write_text(toc(table, have), encoding="utf-8")
-    for caption in api_parts_now(table, have):
+    for caption in api_parts(table, have):
         (root/"book"/"api"/f"{slug(caption)}.md").write_text(f"# API: {caption}\n\n<!-- library-api: {caption} -->\n", encoding="utf-8")
     file_edits(table)
     say("exporting ...")
@@ -945,11 +945,6 @@ def apply(table: Table) -> None:
     restamp(table, was)
     restamp_results(table, were)
     tool(sys.executable, "book/readme.py", root=root)
-
-
-def api_parts_now(table: Table, have: set[str]) -> list[str]:
-    building = {n for n in have if (m := stamps.default_exp(stamps.load(table.root/"nbs"/f"{n}.ipynb"))) and m != "__init__"}
-    return [c for part in table.raw["toc"] for c, pages in part.items() if building & set(pages)]
 
 
 def main() -> int:
