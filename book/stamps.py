@@ -32,7 +32,7 @@ def notebooks(folder: Path = NBS) -> list[Path]:
 
 def name(path: Path) -> str:
     "How pages and tables name a notebook: its path inside nbs/ without suffix, as '04_momentum' or 'base/core'."
-    return f"{path.parent.name}/{path.stem}" if path.parent.name in LEVELS else path.stem
+    return f"{path.parent.name}/{path.stem}" if path.parent.name in LEVELS[::2] else path.stem
 
 
 def expensive() -> set[str]:
