@@ -921,7 +921,7 @@ def apply(table: Table) -> None:
         book = Notebook(table, path, new)
         try: book.rewrite()
         except Exception as error: raise RuntimeError(f"{path.name}: {error}") from error
-        books[book.module or re.sub(r"^\d+_", "", path.stem)] = book
+        books[book.module or re.sub(r"^\d+_", "", path.name)] = book   # "index.ipynb" where nothing is exported
     move_cells(table, books)
     edit(table, books)
     code, texts = sources(table), plain_texts(table)
