@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import subprocess
+import symtable
 import sys
 import tokenize
 from collections import defaultdict
@@ -716,8 +717,86 @@ class Notebook:
         target.write_text(json.dumps(self.nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def free_names(source: str) -> set[str]:
+    "Names that a cell takes from the notebook, or that are built in."
+    def walk(scope: symtable.SymbolTable) -> Iterator[str]:
+        top = scope.get_type() == "module"
+        yield from (s.get_name() for s in scope.get_symbols() if s.is_referenced() and (top or s.is_global()))
+        for inner in scope.get_children(): yield from walk(inner)
+    return set(walk(symtable.symtable(stamps.python_of(source), "cell", "exec")))
+
+
+def imported(source: str) -> dict[str, tuple[str, str]]:
+    "What a cell imports at its top: local name -> (module, name)."
+    found = {}
+    for node in ast.parse(stamps.python_of(source)).body:
+        if isinstance(node, ast.ImportFrom): found |= {a.asname or a.name: (node.module or "", a.name) for a in node.names}
+        elif isinstance(node, ast.Import): found |= {a.asname or a.name: (a.name, "") for a in node.names}
+    return found
+
+
+def sorted_imports(source: str) -> str:
+    command = [sys.executable, "-m", "ruff", "check", "-q", "--isolated", "--fix", "--select", "I001", "--line-length", str(WIDTH),
+               "--config", "lint.isort.known-first-party=['cam_course']", "-"]
+    return subprocess.run(command, input=source, capture_output=True, text=True, check=False).stdout or source
+
+
+def mend_imports(table: Table, book: Notebook, offers: dict[str, tuple[str, str]]) -> None:
+    """After definitions came or went: imports that nobody needs go, those that are needed come.
+    `offers`: where a name can be had, (module, name)."""
+    cells = [c for c in book.nb["cells"] if c["cell_type"] == "code" and c["source"].strip() and not stamps.is_install(c)]
+    exported = [c for c in cells if EXPORT.match(c["source"])]
+    others = [c for c in cells if c not in exported]
+    of_export = set().union(*(free_names(c["source"]) for c in exported))
+    of_others = set().union(*(free_names(c["source"]) for c in others))
+    for c in book.nb["cells"]:                                  # solutions run too
+        if c["cell_type"] == "markdown":
+            for code in re.findall(r"```python\n(.*?)```", c["source"], re.S): of_others |= free_names(code)
+    defined = {n for c in cells for node in ast.parse(stamps.python_of(c["source"])).body for n in bound(node)}
+    here = f"{LIB}.{table.modules[book.module]}"
+    have: set[str] = set()
+    late: dict[str, tuple[str, str]] = {}
+    for c in cells:
+        drop = set()
+        for local, (module, name) in imported(c["source"]).items():
+            used = of_export | of_others if c in exported else of_others
+            if module == here or local not in used or (c in others and local in defined and module.startswith(LIB)): drop.add(local)
+            elif c in exported and local not in of_export:
+                drop.add(local)
+                late[local] = (module, name)
+            else: have.add(local)
+        if drop: c["source"] = without_imports(c["source"], drop)
+    wanted = [{n: offers[n] for n in of_export - have - defined if n in offers},
+              late | {n: offers[n] for n in of_others - of_export - have - defined if n in offers}]
+    for group, names in zip((exported, others), wanted, strict=True):
+        if not names: continue
+        target = next(c for c in group if imported(c["source"]))
+        lines = [f"from {LIB if m.startswith(LIB) and n in table.front and group is others else m} import {n}"
+                 + (f" as {local}" if local != n else "") if n else f"import {m}" + (f" as {local}" if local != m else "")
+                 for local, (m, n) in sorted(names.items())]
+        first = next(n for n in ast.parse(stamps.python_of(target["source"])).body if isinstance(n, ast.Import | ast.ImportFrom))
+        rows = target["source"].split("\n")
+        rows[first.lineno - 1:first.lineno - 1] = lines
+        target["source"] = "\n".join(rows)
+    for c in cells:
+        if imported(c["source"]): c["source"] = sorted_imports(c["source"]).rstrip("\n")
+
+
+def without_imports(source: str, drop: set[str]) -> str:
+    lines = source.split("\n")
+    for node in reversed(ast.parse(stamps.python_of(source)).body):
+        if not isinstance(node, ast.Import | ast.ImportFrom) or not drop & {a.asname or a.name for a in node.names}: continue
+        kept = [(a.name, a.asname) for a in node.names if (a.asname or a.name) not in drop]
+        if not kept: new = []
+        elif isinstance(node, ast.ImportFrom): new = import_line(node.module or "", kept, 0).split("\n")
+        else: new = [f"import {n}" + (f" as {a}" if a else "") for n, a in kept]
+        lines[node.lineno - 1:node.end_lineno] = new
+    return "\n".join(lines)
+
+
 def move_cells(table: Table, books: dict[str, Notebook]) -> None:
     "Definitions that change their notebook."
+    touched: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
     for row in table.raw["cells"]:
         source, target = books.get(row["from"]), books.get(row["to"])
         if source is None or target is None:
@@ -733,6 +812,20 @@ def move_cells(table: Table, books: dict[str, Notebook]) -> None:
         source.nb["cells"] = [c for c in source.nb["cells"] if c not in moved]
         new = {"cell_type": "markdown", "id": f"moved{moved[0]['id'][:3]}", "metadata": {}, "source": row["text"].strip()}
         target.nb["cells"][at:at] = [new, *moved]
+        there, here = (f"{LIB}.{table.modules[row[k]]}" for k in ("to", "from"))
+        names = {n for c in moved for node in ast.parse(c["source"]).body for n in bound(node)}
+        offers = {n: (here, n) for c in source.nb["cells"] if c["cell_type"] == "code" and EXPORT.match(c["source"])
+                  for node in ast.parse(c["source"]).body for n in bound(node)}
+        for c in source.nb["cells"]:
+            if c["cell_type"] == "code" and EXPORT.match(c["source"]): offers |= imported(c["source"])
+        touched[row["to"]] = offers | touched[row["to"]]
+        touched[row["from"]] |= {n: (there, n) for n in names}
+    for key, offers in touched.items(): touched[key] = {n: (m, k) for n, (m, k) in offers.items()}
+    placed = {n: m for key in touched for n, (m, k) in touched[key].items() if m.startswith(LIB) and k == n}
+    for row in table.raw["cells"]:                              # the newest home of what moved
+        for n in words(row["defines"]): placed[table.new.get((row["from"], n), n)] = f"{LIB}.{table.modules.get(row['to'], '')}"
+    for key, offers in touched.items():
+        mend_imports(table, books[key], {n: (placed.get(n, m) if m.startswith(LIB) else m, k) for n, (m, k) in offers.items()})
 
 
 def edit(table: Table, books: dict[str, Notebook]) -> None:
