@@ -151,7 +151,7 @@ class Table:
     def everywhere(self) -> dict[str, str]:
         "Names that mean one thing in the whole library, and whose name changes: old -> new."
         owners = defaultdict(set)
-        for (m, n), new in self.new.items(): owners[n].add(new)
+        for (_, n), new in self.new.items(): owners[n].add(new)
         return {n: next(iter(new)) for n, new in owners.items() if len(new) == 1 and n not in new
                 and n in {x for a in self.alls.values() for x in a} and (re.search(r"[A-Z_]", n) or len(n) > 8)}
 
@@ -285,8 +285,14 @@ class Rewriter(ast.NodeVisitor):
                     wanted[LIB if door else f"{LIB}.{module}"].append((new, a.asname))
                 else: wanted[f"{LIB}.{base}".rstrip(".")].append((a.name, a.asname))
         indent = " "*run[0].col_offset
-        text = ("\n" + indent).join(import_line(m, names, len(indent)) for m, names in sorted(wanted.items()))
         start, end = self.at(run[0].lineno, run[0].col_offset), self.at(run[-1].end_lineno, run[-1].end_col_offset)
+        old = self.bytes[start:].decode().split("\n")[:run[-1].end_lineno - run[0].lineno + 1]
+        noqa = next((m[0] for line in old if (m := re.search(r"  # noqa.*$", line))), "")
+        lines = [import_line(m, names, len(indent)) for m, names in sorted(wanted.items())]
+        if noqa:
+            end = self.at(run[-1].end_lineno, 0) + len(self.source.split("\n")[run[-1].end_lineno - 1].encode())
+            lines = [first + noqa + rest for first, rest in (re.fullmatch(r"(.*)((?:\n.*)*)", line).groups() for line in lines)]
+        text = ("\n" + indent).join(lines)
         if self.bytes[start:end].decode() != text: self.edits.append((start, end, text))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
@@ -462,8 +468,7 @@ def bind(table: Table, scope: Scope, nodes: Iterable[ast.AST]) -> None:
             base = None if n.level else old_module(n)
             for a in n.names:
                 local = a.asname or a.name
-                if base is None: scope.stops.add(local)
-                elif (m := f"{base}.{a.name}".lstrip(".")) in table.modules: scope.modules[local] = m
+                if base is not None and (m := f"{base}.{a.name}".lstrip(".")) in table.modules: scope.modules[local] = m
                 elif base in table.defs and not a.asname: scope.names[local] = table.name_of((base, a.name))
                 else: scope.stops.add(local)
     for name in free:
@@ -649,7 +654,7 @@ def link_with(table: Table, text: str, old: Path, new: str) -> str:
 
 def prose_with(table: Table, text: str, names: dict[str, str], scope: Scope, old: Path, new: str) -> str:
     def fence(m: re.Match) -> str:
-        if m[1].strip() != "python": return m[0] if m[1].strip() else m[0]
+        if m[1].strip() != "python": return m[0]
         try: tree = ast.parse(m[2])
         except SyntaxError: return f"```{m[1]}\n{text_with(table, m[2], names)}```"
         inner = Scope("module", set(scope.stops), dict(scope.names), dict(scope.modules))
@@ -820,11 +825,11 @@ def move_cells(table: Table, books: dict[str, Notebook]) -> None:
             if c["cell_type"] == "code" and EXPORT.match(c["source"]): offers |= imported(c["source"])
         touched[row["to"]] = offers | touched[row["to"]]
         touched[row["from"]] |= {n: (there, n) for n in names}
-    for key, offers in touched.items(): touched[key] = {n: (m, k) for n, (m, k) in offers.items()}
     placed = {n: m for key in touched for n, (m, k) in touched[key].items() if m.startswith(LIB) and k == n}
     for row in table.raw["cells"]:                              # the newest home of what moved
         for n in words(row["defines"]): placed[table.new.get((row["from"], n), n)] = f"{LIB}.{table.modules.get(row['to'], '')}"
     for key, offers in touched.items():
+        offers = {n: (m, n) for n, m in placed.items()} | offers
         mend_imports(table, books[key], {n: (placed.get(n, m) if m.startswith(LIB) else m, k) for n, (m, k) in offers.items()})
 
 

@@ -134,7 +134,8 @@ def test_no_module_imports_what_has_an_underscore():
 
 def table() -> dict[str, tuple[str, ...]]:
     "Module -> names, as the door looks them up."
-    return next(ast.literal_eval(n.value) for n in tree(DOOR).body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "_HOMES")
+    found = (n for n in tree(DOOR).body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "_HOMES")
+    return ast.literal_eval(next(found).value)
 
 
 def face(t: ast.Module) -> dict[str, set[str]]:
@@ -166,7 +167,8 @@ def test_each_name_is_given_and_is_that_of_its_module():
 
 def test_the_package_alone_loads_nothing():
     "And what is offered is there before it is asked for, as far as `dir` and `*` go."
-    code = "import sys; before = {*sys.modules}; import cam_course; print(sorted({*sys.modules} - before), 'GradCAM' in dir(cam_course))"
+    code = "import sys; before = {*sys.modules}; import cam_course\n" \
+        "print(sorted({*sys.modules} - before), 'GradCAM' in dir(cam_course))"
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert told.strip() == "['cam_course'] True"
 
