@@ -361,7 +361,8 @@ VIEWED = {"output_type": "display_data", "metadata": {}, "data": {outputs.VIEW: 
 BAR = {outputs.STATE: {"state": {"v": {"model_name": "HBoxModel", "state": {"children": ["IPY_MODEL_f"]}},
                                  "f": {"model_name": "FloatProgressModel", "state": {}}}}}
 SEEDS: dict[Rule, list[dict]] = {   # notebooks that break a rule, each in another way
-    upward_imports: [seeded(code("from cam_course.trainer import Trainer")), seeded(code("def f():\n    from cam_course import core"))],
+    upward_imports: [seeded(code("from cam_course.trainer import Trainer")),
+                     seeded(code("def f():\n    from cam_course import core"))],
     star_imports: [seeded(code("from math import *"))],
     marks_that_stay_raw: [seeded(text(t)) for t in ("```{note}\nx\n```", "a {ref}`x`", ":::\nx\n:::", "(a-target)=\n# x")],
     foreign_addresses: [seeded(text(f"{a}/{SETTINGS['repo']}")) for a in ("https://github.com/other", "see https://www.github.com/x")]

@@ -104,8 +104,8 @@ def chapters(root: Path, package: str = "cam_course") -> tuple[Chapter, ...]:
                 for name in defined(c["source"]):
                     full = f"{package}.{module}.{name}"
                     if name in public: homes.setdefault(name, Home(name, full, stamps.name(path), section, anchor_of(full)))
-        found.append(Chapter(module, stamps.name(path), _plain_heading(title_of(nb)), hook_of(nb, path), parts.get(stamps.name(path), ""),
-                             tuple(homes.values())))
+        here = stamps.name(path)
+        found.append(Chapter(module, here, _plain_heading(title_of(nb)), hook_of(nb, path), parts.get(here, ""), tuple(homes.values())))
     return tuple(found)
 
 

@@ -108,7 +108,8 @@ class Table:
                         for a in node.names: self.again[m, a.asname or a.name] = (origin, a.name)
                 else: self.defs[m] += [n for n in names if n not in self.defs[m]]
             for node in ast.walk(tree):
-                if isinstance(node, ast.ImportFrom) and (origin := old_module(node, m)): self.used |= {(origin, a.name) for a in node.names}
+                origin = old_module(node, m) if isinstance(node, ast.ImportFrom) else None
+                if origin: self.used |= {(origin, a.name) for a in node.names}
         self.used = {self.owner(key) for key in self.used}
 
     def owner(self, key: Key) -> Key:
@@ -203,7 +204,7 @@ class Rewriter(ast.NodeVisitor):
     def at(self, line: int, column: int) -> int: return self.starts[line - 1] + column
 
     def replace(self, start: int, end: int, old: str, new: str) -> None:
-        if self.bytes[start:end] != old.encode(): raise ValueError(f"not {old!r}: {self.bytes[start:end].decode()!r} in {self.source!r}")
+        if self.bytes[start:end] != old.encode(): raise ValueError(f"{self.bytes[start:end].decode()!r} is not {old!r}")
         self.edits.append((start, end, new))
 
     def swap(self, node: ast.AST, old: str, new: str, end: bool = False) -> None:
@@ -263,11 +264,16 @@ class Rewriter(ast.NodeVisitor):
         run: list[ast.ImportFrom] = []
         for node in [*body, None]:
             ours = isinstance(node, ast.ImportFrom) and not node.level and old_module(node) is not None
-            if ours and (not run or node.lineno == run[-1].end_lineno + 1): run.append(node)
+            if ours and (not run or (node.lineno == run[-1].end_lineno + 1 and self.noqa(node) == self.noqa(run[-1]))): run.append(node)
             else:
                 if run: self.imports(run)
                 run = [node] if ours else []
             if node is not None and not ours: self.visit(node)
+
+    def noqa(self, node: ast.stmt) -> str:
+        "The comment behind a statement that silences a check."
+        lines = self.source.split("\n")[node.lineno - 1:node.end_lineno]
+        return next((m[0] for line in lines if (m := re.search(r"  # noqa.*$", line))), "")
 
     def imports(self, run: list[ast.ImportFrom]) -> None:
         "Lines of imports from the library, written anew."
@@ -286,8 +292,7 @@ class Rewriter(ast.NodeVisitor):
                 else: wanted[f"{LIB}.{base}".rstrip(".")].append((a.name, a.asname))
         indent = " "*run[0].col_offset
         start, end = self.at(run[0].lineno, run[0].col_offset), self.at(run[-1].end_lineno, run[-1].end_col_offset)
-        old = self.bytes[start:].decode().split("\n")[:run[-1].end_lineno - run[0].lineno + 1]
-        noqa = next((m[0] for line in old if (m := re.search(r"  # noqa.*$", line))), "")
+        noqa = self.noqa(run[0])
         lines = [import_line(m, names, len(indent)) for m, names in sorted(wanted.items())]
         if noqa:
             end = self.at(run[-1].end_lineno, 0) + len(self.source.split("\n")[run[-1].end_lineno - 1].encode())
@@ -456,8 +461,7 @@ def bind(table: Table, scope: Scope, nodes: Iterable[ast.AST]) -> None:
         if isinstance(n, ast.Global | ast.Nonlocal): free.update(n.names)
         elif isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef): scope.stops.add(n.name)
         elif isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store): scope.stops.add(n.id)
-        elif isinstance(n, ast.ExceptHandler) and n.name: scope.stops.add(n.name)
-        elif isinstance(n, ast.MatchAs | ast.MatchStar) and n.name: scope.stops.add(n.name)
+        elif isinstance(n, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and n.name: scope.stops.add(n.name)
         elif isinstance(n, ast.Import):
             for a in n.names:
                 m = a.name.removeprefix(LIB).lstrip(".")
@@ -911,7 +915,8 @@ def toc(table: Table, have: set[str]) -> str:
         lines += [f"  - caption: {caption}", "    chapters:"]
         for page in pages:
             if page == "API":
-                lines += ["      - file: book/api", "        sections:"] + [f"          - file: book/api/{slug(p)}" for p in api_parts(table, have)]
+                lines += ["      - file: book/api", "        sections:"]
+                lines += [f"          - file: book/api/{slug(p)}" for p in api_parts(table, have)]
                 continue
             name = page if page.startswith("book/") else f"nbs/{page}"
             if not page.startswith("book/") and page not in have:
@@ -1053,7 +1058,7 @@ def main() -> int:
     table = Table()
     if not args.check: apply(table)
     public = sum(n in table.alls[m] and (m, n) not in table.shared and not table.new[m, n].startswith("_") for m, n in table.new)
-    say(f"{len(table.notebooks)} notebooks, {len(table.modules)} modules, {public} public names after the move, {len(table.shared)} shared")
+    say(f"{len(table.notebooks)} notebooks, {len(table.modules)} modules; {public} public names after it, {len(table.shared)} shared")
     if table.gone: say(f"rows for what is not here (any more, or yet): {', '.join(table.gone)}")
     for line in table.told: say("LOOK:", line)
     return 0
