@@ -888,6 +888,7 @@ def sources(table: Table) -> dict[Path, str]:
         def a_chapter(m: re.Match) -> str:
             return f'{m[1]}"{table.modules[m[2]].rpartition(".")[2]}"' if m[2] in table.modules else m[0]
         new = re.sub(r'(chapters?\.(?:chapter|page)\()"([\w.]+)"', a_chapter, new)
+        new = re.sub(r'"(core|figures)\.py"', lambda m: f'"{table.modules[m[1]].replace(".", "/")}.py"', new)   # of a copied library
         if new != text: out[path] = new
     return out
 
@@ -944,7 +945,8 @@ def file_edits(table: Table) -> None:
         if text.count(row["old"].rstrip("\n")) != 1:
             table.told.append(f"edit of {row['file']}: {text.count(row['old'].rstrip(chr(10)))} times {row['old'][:70]!r}")
             continue
-        path.write_text(text.replace(row["old"].rstrip("\n"), row["new"].rstrip("\n")), encoding="utf-8")
+        old, new = row["old"].rstrip("\n"), row["new"].rstrip("\n")
+        path.write_text(text.replace(old if new else old + "\n", new), encoding="utf-8")
 
 
 # ---- stamps
