@@ -174,7 +174,7 @@ def test_the_package_alone_loads_nothing():
 
 
 def test_mypy_knows_the_names_and_misses_others(tmp_path):
-    use = tmp_path/"use.py"
+    use = tmp_path/"wrong_use.py"   # see mypy.ini
     use.write_text("from cam_course import LRFinder, ResNet18, Trainer, load_data, recipe, run\n"
                    "reveal_type(ResNet18)\nreveal_type(load_data)\nfrom cam_course import Grandcam\n")
     done = subprocess.run([sys.executable, "-m", "mypy", str(use)], cwd=ROOT, capture_output=True, text=True, check=False)
