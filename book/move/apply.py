@@ -697,7 +697,7 @@ class Notebook:
                     new = cell_with(self.table, piece, self.scope, front=not EXPORT.match(piece))
                     new = re.sub(r"(#\s*\|\s*default_exp\s+)\S+", lambda m: m[1] + self.table.modules[self.module], new)
                     cells.append(c | {"source": new} if i == len(pieces) - 1 else {
-                        **c, "id": f"{c['id'][:6]}{i:02}", "source": new, "outputs": [], "execution_count": None})
+                        **c, "id": f"{c['id']}-{i}", "source": new, "outputs": [], "execution_count": None})
                 continue
             cells.append(c)
         self.nb["cells"] = cells
@@ -714,7 +714,7 @@ class Notebook:
             if c["cell_type"] != "markdown" or not re.search(rf"(?m)^{re.escape(heading)}$", c["source"]): continue
             before, after = re.split(rf"(?m)^(?={re.escape(heading)}$)", c["source"], maxsplit=1)
             if before.strip():
-                self.nb["cells"].insert(i, {**c, "id": c["id"][:6] + "aa", "source": before.strip()})
+                self.nb["cells"].insert(i, {**c, "id": c["id"] + "-0", "source": before.strip()})
                 c["source"], i = after, i + 1
             return i
         raise ValueError(f"{self.path.name}: no heading {heading!r}")
