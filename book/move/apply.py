@@ -850,8 +850,8 @@ def edit(table: Table, books: dict[str, Notebook]) -> None:
 
 # ---- everything else
 
-TEXTS = ("book/**/*.md", "book/*.yml", "book/*.txt", "CONTRIBUTING.md", "Makefile", "settings.ini", "setup.py", "ruff.toml", "mypy.ini",
-         ".github/**/*.yml", ".ci/**/*", "MANIFEST.in")
+TEXTS = ("book/*.md", "book/*/*.md", "book/*.yml", "book/*.txt", "CONTRIBUTING.md", "Makefile", "settings.ini", "setup.py", "ruff.toml", "mypy.ini",
+         ".github/*/*.yml", ".ci/*", "MANIFEST.in")
 KEEP = ("book/move/", "book/references.bib", "book/_toc.yml", "book/external_links.txt")
 
 
@@ -879,7 +879,7 @@ def special_strings(table: Table, source: str) -> str:
 def sources(table: Table) -> dict[Path, str]:
     "Tests and book tools under the table."
     out = {}
-    for path in files(table.root, ("tests/*.py", "tests/**/*.py", "book/*.py", "book/**/*.py")):
+    for path in files(table.root, ("tests/*.py", "tests/*/*.py", "book/*.py", "book/*/*.py")):
         text = path.read_text(encoding="utf-8")
         try: new = special_strings(table, python(table, text))
         except Exception as error:
