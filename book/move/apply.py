@@ -31,6 +31,7 @@ import stamps  # noqa: E402
 import yaml  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
+NEW = HERE/"new"        # files that the move puts in place; ".new" at the end of a name goes
 LIB = "cam_course"
 WIDTH = 120
 Key = tuple[str, str]   # old module, old name
@@ -43,7 +44,7 @@ def say(*words: object) -> None: print(*words, flush=True)
 
 def front_door() -> set[str]:
     "The names that the package offers at its top, as the notebook of the front door lists them."
-    for s in stamps.code_cells(stamps.load(HERE/"new"/"nbs"/"app"/"front_door.ipynb")):
+    for s in stamps.code_cells(stamps.load(NEW/"nbs"/"app"/"front_door.ipynb.new")):
         for node in ast.parse(s).body:
             if "_HOMES" in bound(node): return {n for names in ast.literal_eval(node.value).values() for n in names}
     raise ValueError("the notebook of the front door has no table _HOMES")
@@ -889,6 +890,8 @@ def sources(table: Table) -> dict[Path, str]:
             return f'{m[1]}"{table.modules[m[2]].rpartition(".")[2]}"' if m[2] in table.modules else m[0]
         new = re.sub(r'(chapters?\.(?:chapter|page)\()"([\w.]+)"', a_chapter, new)
         new = re.sub(r'"(core|figures)\.py"', lambda m: f'"{table.modules[m[1]].replace(".", "/")}.py"', new)   # of a copied library
+        if str(path.relative_to(table.root)) in table.raw["pairs"]:
+            new = re.sub(r'\("([\w.]+)", "', lambda m: f'("{table.modules[m[1]].rpartition(".")[2]}", "' if m[1] in table.modules else m[0], new)
         if new != text: out[path] = new
     return out
 
@@ -1034,7 +1037,11 @@ def apply(table: Table) -> None:
     for book in books.values(): book.write(folder)
     for path, text in [*code.items(), *texts.items()]: path.write_text(text, encoding="utf-8")
     for old in root.glob("book/api/*.md"): old.unlink()
-    shutil.copytree(HERE/"new", root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in [p for p in NEW.rglob("*") if p.is_file() and "__pycache__" not in p.parts]:
+        target = root/path.relative_to(NEW)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, str(target).removesuffix(".new"))
+    shutil.rmtree(NEW)
     have = {stamps.name(p) for p in stamps.notebooks(folder)}
     (root/"book"/"_toc.yml").write_text(toc(table, have), encoding="utf-8")
     for caption in api_parts(table, have):
@@ -1049,6 +1056,7 @@ def apply(table: Table) -> None:
     say("stamps ...")
     restamp(table, was)
     restamp_results(table, were)
+    tool(sys.executable, "book/execute.py", "front_door", root=root)
     try: tool(sys.executable, "book/readme.py", root=root)
     except subprocess.CalledProcessError: table.told.append("book/readme.py failed, see above: run it again when that is mended")
 
