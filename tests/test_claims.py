@@ -23,7 +23,8 @@ def found() -> book_claims.Found:
 def copy(tmp_path) -> Path:
     "What the page is made from, in a folder that a test may spoil."
     (tmp_path/"book").mkdir()
-    shutil.copytree(ROOT/"nbs", tmp_path/"nbs", ignore=lambda at, names: [n for n in names if not n.endswith(".ipynb") and not Path(at, n).is_dir()])
+    other = lambda at, names: [n for n in names if not n.endswith(".ipynb") and not Path(at, n).is_dir()]
+    shutil.copytree(ROOT/"nbs", tmp_path/"nbs", ignore=other)
     for name in (book_claims.DATA, "book/references.bib"): shutil.copy(ROOT/name, tmp_path/name)
     return tmp_path
 

@@ -851,7 +851,8 @@ def edit(table: Table, books: dict[str, Notebook]) -> None:
 
 # ---- everything else
 
-TEXTS = ("book/*.md", "book/*/*.md", "book/*.yml", "book/*.txt", "CONTRIBUTING.md", "Makefile", "settings.ini", "setup.py", "ruff.toml", "mypy.ini",
+TEXTS = ("book/*.md", "book/*/*.md", "book/*.yml", "book/*.txt", "CONTRIBUTING.md", "Makefile", "settings.ini", "setup.py", "ruff.toml",
+         "mypy.ini",
          ".github/*/*.yml", ".ci/*", "MANIFEST.in")
 KEEP = ("book/move/", "book/references.bib", "book/_toc.yml", "book/external_links.txt")
 
@@ -891,7 +892,8 @@ def sources(table: Table) -> dict[Path, str]:
         new = re.sub(r'(chapters?\.(?:chapter|page)\()"([\w.]+)"', a_chapter, new)
         new = re.sub(r'"(core|figures)\.py"', lambda m: f'"{table.modules[m[1]].replace(".", "/")}.py"', new)   # of a copied library
         if str(path.relative_to(table.root)) in table.raw["pairs"]:
-            new = re.sub(r'\("([\w.]+)", "', lambda m: f'("{table.modules[m[1]].rpartition(".")[2]}", "' if m[1] in table.modules else m[0], new)
+            last = lambda m: f'("{table.modules[m[1]].rpartition(".")[2]}", "' if m[1] in table.modules else m[0]
+            new = re.sub(r'\("([\w.]+)", "', last, new)
         if new != text: out[path] = new
     return out
 
