@@ -736,12 +736,17 @@ def free_names(source: str) -> set[str]:
     return set(walk(symtable.symtable(stamps.python_of(source), "cell", "exec")))
 
 
+def local_name(a: ast.alias) -> str:
+    "What an import binds: `import a.b` binds a."
+    return a.asname or a.name.partition(".")[0]
+
+
 def imported(source: str) -> dict[str, tuple[str, str]]:
     "What a cell imports at its top: local name -> (module, name)."
     found = {}
     for node in ast.parse(stamps.python_of(source)).body:
         if isinstance(node, ast.ImportFrom): found |= {a.asname or a.name: (node.module or "", a.name) for a in node.names}
-        elif isinstance(node, ast.Import): found |= {a.asname or a.name: (a.name, "") for a in node.names}
+        elif isinstance(node, ast.Import): found |= {local_name(a): (a.name, "") for a in node.names}
     return found
 
 
@@ -782,7 +787,7 @@ def mend_imports(table: Table, book: Notebook, offers: dict[str, tuple[str, str]
         if not names: continue
         target = next(c for c in group if imported(c["source"]))
         lines = [f"from {LIB if m.startswith(LIB) and n in table.front and group is others else m} import {n}"
-                 + (f" as {local}" if local != n else "") if n else f"import {m}" + (f" as {local}" if local != m else "")
+                 + (f" as {local}" if local != n else "") if n else f"import {m}" + (f" as {local}" if local != m.partition(".")[0] else "")
                  for local, (m, n) in sorted(names.items())]
         first = next(n for n in ast.parse(stamps.python_of(target["source"])).body if isinstance(n, ast.Import | ast.ImportFrom))
         rows = target["source"].split("\n")
@@ -795,8 +800,8 @@ def mend_imports(table: Table, book: Notebook, offers: dict[str, tuple[str, str]
 def without_imports(source: str, drop: set[str]) -> str:
     lines = source.split("\n")
     for node in reversed(ast.parse(stamps.python_of(source)).body):
-        if not isinstance(node, ast.Import | ast.ImportFrom) or not drop & {a.asname or a.name for a in node.names}: continue
-        kept = [(a.name, a.asname) for a in node.names if (a.asname or a.name) not in drop]
+        if not isinstance(node, ast.Import | ast.ImportFrom) or not drop & set(map(local_name, node.names)): continue
+        kept = [(a.name, a.asname) for a in node.names if local_name(a) not in drop]
         if not kept: new = []
         elif isinstance(node, ast.ImportFrom): new = import_line(node.module or "", kept, 0).split("\n")
         else: new = [f"import {n}" + (f" as {a}" if a else "") for n, a in kept]
