@@ -786,9 +786,11 @@ def mend_imports(table: Table, book: Notebook, offers: dict[str, tuple[str, str]
     for group, names in zip((exported, others), wanted, strict=True):
         if not names: continue
         target = next(c for c in group if imported(c["source"]))
-        lines = [f"from {LIB if m.startswith(LIB) and n in table.front and group is others else m} import {n}"
-                 + (f" as {local}" if local != n else "") if n else f"import {m}" + (f" as {local}" if local != m.partition(".")[0] else "")
-                 for local, (m, n) in sorted(names.items())]
+        lines = []
+        for local, (m, n) in sorted(names.items()):
+            door = m.startswith(LIB) and n in table.front and group is others
+            what, usual = (f"from {LIB if door else m} import {n}", n) if n else (f"import {m}", m.partition(".")[0])
+            lines.append(what + (f" as {local}" if local != usual else ""))
         first = next(n for n in ast.parse(stamps.python_of(target["source"])).body if isinstance(n, ast.Import | ast.ImportFrom))
         rows = target["source"].split("\n")
         rows[first.lineno - 1:first.lineno - 1] = lines
@@ -959,6 +961,28 @@ def file_edits(table: Table) -> None:
         path.write_text(text.replace(old if new else old + "\n", new), encoding="utf-8")
 
 
+def changelog(table: Table) -> None:
+    "The table, for those who used version 0.1.0."
+    path = table.root/"CHANGELOG.md"
+    rows = ["### Where things went", "", "| notebook of 0.1.0 | notebook | module of 0.1.0 | module |", "|---|---|---|---|"]
+    known = {new: old for old, new in table.modules.items()}
+    for old, new in sorted(table.notebooks.items(), key=lambda x: x[1]):
+        module = stamps.default_exp(stamps.load(table.root/"nbs"/f"{new}.ipynb"))
+        pair = f"`{known[module]}` | `{module}`" if module in known else " | "
+        rows.append(f"| `{old.stem}` | `{new}` | {pair} |")
+    rows += ["", "Names that are called otherwise; more of them, inner helpers, have an underscore now or are no longer in `__all__`:", ""]
+    for m in sorted(table.defs, key=lambda m: table.modules[m]):
+        changed = [f"`{n}` → `{new}`" for n in table.defs[m] if (new := table.new[m, n]).lstrip("_") != n.lstrip("_")]
+        if changed: rows.append(f"- `{table.modules[m]}`: {', '.join(changed)}")
+    moved = [f"`{table.name_of(key)}` from `{table.modules[key[0]]}` to `{table.module_of(key)}`" for key in table.home if key[1][0] != "_"]
+    rows.append(f"- in another module: {', '.join(moved)}")
+    text = path.read_text(encoding="utf-8")
+    if not (m := re.search(r"(?ms)^## 0\.2\.0.*?(?=^## )", text)):
+        table.told.append("CHANGELOG.md has no entry 0.2.0")
+        return
+    path.write_text(text[:m.end()] + "\n".join(rows) + "\n\n" + text[m.end():], encoding="utf-8")
+
+
 # ---- stamps
 
 def before(root: Path) -> dict[str, str | None]:
@@ -1054,6 +1078,7 @@ def apply(table: Table) -> None:
     for caption in api_parts(table, have):
         (root/"book"/"api"/f"{slug(caption)}.md").write_text(f"# API: {caption}\n\n<!-- library-api: {caption} -->\n", encoding="utf-8")
     file_edits(table)
+    changelog(table)
     say("exporting ...")
     for old in table.modules: root.joinpath(LIB, *old.split(".")).with_suffix(".py").unlink(missing_ok=True)
     shutil.rmtree(root/LIB/"models", ignore_errors=True)
