@@ -971,10 +971,11 @@ def changelog(table: Table) -> None:
         pair = f"`{known[module]}` | `{module}`" if module in known else " | "
         rows.append(f"| `{old.stem}` | `{new}` | {pair} |")
     rows += ["", "Names that are called otherwise; more of them, inner helpers, have an underscore now or are no longer in `__all__`:", ""]
-    for m in sorted(table.defs, key=lambda m: table.modules[m]):
-        changed = [f"`{n}` → `{new}`" for n in table.defs[m] if (new := table.new[m, n]).lstrip("_") != n.lstrip("_")]
-        if changed: rows.append(f"- `{table.modules[m]}`: {', '.join(changed)}")
-    moved = [f"`{table.name_of(key)}` from `{table.modules[key[0]]}` to `{table.module_of(key)}`" for key in table.home if key[1][0] != "_"]
+    for m, module in sorted(table.modules.items(), key=lambda x: x[1]):
+        pairs = [(n, table.new[m, n]) for n in table.defs[m]]
+        changed = [f"`{n}` → `{new}`" for n, new in pairs if n.lstrip("_") != new.lstrip("_")]
+        if changed: rows.append(f"- `{module}`: {', '.join(changed)}")
+    moved = [f"`{table.name_of((m, n))}` from `{table.modules[m]}` to `{table.module_of((m, n))}`" for m, n in table.home if n[0] != "_"]
     rows.append(f"- in another module: {', '.join(moved)}")
     text = path.read_text(encoding="utf-8")
     if not (m := re.search(r"(?ms)^## 0\.2\.0.*?(?=^## )", text)):
