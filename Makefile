@@ -9,7 +9,7 @@ NB     ?=
 
 .DEFAULT_GOAL := help
 unexport PYTHONDONTWRITEBYTECODE  # what pip didn't compile is compiled when first used, and kept
-.PHONY: help checked book site serve test test-long lint export outputs bench readme student pdf zip coverage release-check clean distclean
+.PHONY: help checked book site serve test test-long lint export outputs bench gpu-kit readme student links pdf zip coverage release-check clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -63,6 +63,9 @@ outputs: $(READY)  ## execute stale notebooks in place and stamp them (NB="10_da
 student: $(READY)  ## the notebooks without their solutions, in build/student
 	@$(BIN)/python book/student.py
 
+links: $(READY)  ## ask every address outside the book (needs the network; not part of the tests)
+	@$(BIN)/python book/build.py --links
+
 pdf: site  ## the whole book as one PDF
 	@$(BIN)/python book/pdf.py
 
@@ -81,6 +84,10 @@ bench: $(READY) $(PEERS)/.ready  ## measure, beside the peers (ONLY="lr_finder g
 $(PEERS)/.ready: tests/bench/peers.txt $(READY)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --upgrade --target $(PEERS) -r $<
 	@touch $@
+
+gpu-kit: $(READY)  ## all that a machine with a GPU may lack, in build/gpu-kit (FOR=3.12: its Python; DATASET=shapes; KIT=...: elsewhere)
+	@$(BIN)/python book/gpu_kit/make.py $(if $(FOR),--for $(FOR)) $(if $(DATASET),--dataset $(DATASET)) \
+	  $(if $(LIMIT),--limit $(LIMIT)) $(if $(KIT),--out $(KIT))
 
 clean:  ## remove what was built
 	@rm -rf build _book dist *.egg-info .pytest_cache .ruff_cache

@@ -2,6 +2,7 @@
 
     python book/build.py            check notebooks against library, train the fresh run if its code changed, render
     python book/build.py --render   render alone
+    python book/build.py --links    Sphinx's linkcheck: ask every address outside; needs the network; build/links/output.txt
 
 Nothing is done twice: when no input changed since the last good build, this says so and returns at once.
 """
@@ -111,8 +112,11 @@ def make(only_render: bool, force: bool) -> str:
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--render", action="store_true", help="only render: no check, no fresh run")
+    p.add_argument("--links", action="store_true", help="only ask whether the addresses outside the book answer")
     p.add_argument("--force", action="store_true", help="build even if nothing changed")
     args = p.parse_args(argv)
+    if args.links:
+        return 0 if render("linkcheck", BUILD/"links") else 1
     start = time.monotonic()
     if complaint := make(args.render, args.force):
         print(f"book: {complaint}", file=sys.stderr)

@@ -24,7 +24,7 @@ LIMIT = 1800   # seconds; it takes about a minute
 
 def key() -> str:
     "Changes when the code behind the command, or the command, changes."
-    code = stamps.reached(["from cam_course.main import cli", f"cli({ARGS})"]).digest(stamps.ROOT/stamps.PACKAGE/"js")
+    code = stamps.reached(["from cam_course.__main__ import cli", f"cli({ARGS})"]).digest(stamps.ROOT/stamps.PACKAGE/"js")
     return hashlib.sha256("\0".join([*ARGS, code]).encode()).hexdigest()[:16]
 
 
@@ -44,7 +44,7 @@ def train(folder: Path) -> None:
     "Run the command as a user would; the checkout need not be installed."
     path = os.pathsep.join(filter(None, [str(stamps.ROOT), os.environ.get("PYTHONPATH")]))
     env = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}   # one thread is fast enough, and fair to others
-    command = [sys.executable, "-c", "import sys; from cam_course.main import cli; sys.exit(cli())",
+    command = [sys.executable, "-c", "import sys; from cam_course.__main__ import cli; sys.exit(cli())",
                *ARGS, "--runs", str(folder), "--name", "fresh"]
     subprocess.run(command, cwd=folder, env=env, check=True, timeout=LIMIT)
 

@@ -4,18 +4,18 @@ Writes cam_course/weights/NAME.safetensors with what it was trained on, and how 
 here. Prints the hash that goes into nbs/11_weights.ipynb.
 """
 import argparse
-import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import load_file
+import torch
+from torch import Tensor
 
-from cam_course.build import build_model
-from cam_course.core import memory_format
-from cam_course.data import load_data
+from cam_course.build import build_model, images_of
+from cam_course.core import get_device, memory_format
 from cam_course.loop import evaluate
 from cam_course.main import read_config
-from cam_course.models.weights import write_weights
+from cam_course.models.weights import read_weights, write_weights
 from cam_course.transforms import Normalize
 
 FOLDER = Path(__file__).resolve().parent.parent/"cam_course"/"weights"
@@ -26,23 +26,29 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     args = parser.parse_args()
-    config = read_config(args.run)
-    stamp = json.loads((args.run/"environment.json").read_text(encoding="utf-8"))
-    train, test = load_data(config.dataset, config.data_dir, source=config.source)
-    model = build_model(config, train.num_classes, train.x.shape[1])
-    model.load_state_dict({k: v.half().to(v.dtype) for k, v in load_file(args.run/"last.safetensors").items()})
-    model.to(memory_format=memory_format(model))
-    plain, tta = (evaluate(model, test, Normalize.of(train), tta=t)[1] for t in (False, True))
-    keep = {f.name for f in dataclasses.fields(config)} - {"data_dir", "source", "runs", "name", "device", "gallery",
-                                                         "target_layers", "checkpoint_seconds", "tta"}
-    about = {k: v for k, v in dataclasses.asdict(config).items() if k in keep}
-    about |= {"dataset": _words(train.name), "class_names": train.class_names, "mean": train.mean, "std": train.std,
-              "in_channels": train.x.shape[1], "image_size": train.image_size, "accuracy": round(plain, 4),
-              "accuracy_tta": round(tta, 4), "date": stamp["date"], "torch": stamp["torch"]}
+    state, about = describe(args.run)
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER/f"{args.name}.safetensors"
-    print(f'"{args.name}": "{write_weights(path, model.state_dict(), **about)}"')
-    print(f"accuracy {plain:.2%}, with mirror images {tta:.2%}; {path.stat().st_size/2**20:.2f} MB")
+    print(f'"{args.name}": "{write_weights(path, state, torch.float16, **about)}"')
+    print(f"accuracy {about['accuracy']:.2%}, with mirror images {about['accuracy_tta']:.2%}; {path.stat().st_size/2**20:.2f} MB")
+
+
+def describe(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    "The weights of a finished run, rounded to fp16, and what `write_weights` is to say of them; they are measured here."
+    config = read_config(run)
+    stamp = json.loads((run/"environment.json").read_text(encoding="utf-8"))
+    train, test = images_of(config)
+    model = build_model(config, train.num_classes, train.x.shape[1])
+    state = read_weights(run/"last.safetensors", described=False)[0]
+    model.load_state_dict({k: v.half().to(v.dtype) for k, v in state.items()})
+    device = get_device(config.device)
+    model.to(device, memory_format=memory_format(model, device))
+    plain, tta = (evaluate(model, test, Normalize.of(train), tta=t)[1] for t in (False, True))
+    about = config.result_settings() | model.architecture()
+    about |= {"dataset": _words(train.name), "class_names": train.class_names, "mean": train.mean, "std": train.std,
+              "image_size": train.image_size, "accuracy": round(plain, 4),
+              "accuracy_tta": round(tta, 4), "date": stamp["date"], "torch": stamp["torch"]}
+    return model.state_dict(), about
 
 
 def _words(name: str) -> str:

@@ -9,7 +9,6 @@ from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -280,14 +279,15 @@ def attack_trace(
 def wilson(
     hits: int,
     n: int,
-    z: float = 1.959964,  # 95 %
+    level: float = 0.95,
 ) -> tuple[float, float]:  # in [0, 1]
     "Confidence interval of a share (Wilson 1927): unlike p ± z·sd it holds near 0 and 1 too."
+    from scipy.stats import binomtest
+
     check_number("n", n, 1, integer=True)
     check_number("hits", hits, 0, n, integer=True)
-    p, spread = hits/n, z*sqrt(hits*(n - hits)/n + z*z/4)/n
-    middle, whole = p + z*z/(2*n), 1 + z*z/n
-    return max(0.0, (middle - spread)/whole), min(1.0, (middle + spread)/whole)
+    found = binomtest(hits, n).proportion_ci(level, "wilson")
+    return float(found.low), float(found.high)
 
 # %% ../nbs/32_adversarial.ipynb #23f76947
 def accuracy_under(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .config import TRANSFORMS
+from .config import SETTINGS
 from cam_course.reading import (
     UNKNOWN,
     Called,
@@ -175,7 +175,7 @@ def _printed_transforms(s: Submission) -> list[tuple[int, list[str]]]:
     "Tuples of names of transforms among the outputs: ('crop', 'cutout')."
     form = r"\(('\w+'(?:, '\w+')*,?)\)"
     tuples = [(c.number, re.findall(r"\w+", m)) for c in s.cells for m in re.findall(form, text_of(c))]
-    return [(cell, names) for cell, names in tuples if set(names) <= set(TRANSFORMS)]
+    return [(cell, names) for cell, names in tuples if set(names) <= set(SETTINGS["transforms"].choices)]
 
 # %% ../nbs/39_check.ipynb #7395d5c1
 def _curves(s: Submission) -> str:
@@ -297,7 +297,7 @@ def _layer(s: Submission) -> str:
     for c in shown:
         smallest = c.options.get("min_size", 5)
         if type(smallest) is int and smallest < 5: raise NotMet(f"cell {c.cell} sets min_size={smallest}: {say}")
-        asked = [t["target_layers"] for _, t in s.trained if "target_layers" in t]
+        asked = [t["target_layers"] for _, t in s.trained if t.get("target_layers")]
         given = _layer_of(c) or next(iter(asked), "suggest_layer")
         for name in _layer_names(given) or ["?"]:
             side = _side(name, s)

@@ -8,6 +8,7 @@ __all__ = ['CIFAR_MEAN', 'CIFAR_STD', 'SHAPES_MEAN', 'SHAPES_STD', 'ImageData', 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cifar10 import CIFAR10, Catalog, channel_stats, cifar10_arrays, find_in
-from .core import DataError, check_number
+from .cifar10 import CLASS_NAMES, channel_stats, cifar10_arrays, find_in
+from .core import DataError, check_choice, check_number
 from .shapes import draw_shapes
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ def _check_parts(data: ImageData) -> None:
 def _stratified(y: Tensor, held_out: int | float, seed: int) -> Tensor:  # (N,) bool
     "Choose rows: of each class its share, rounded so that the total is exact."
     check_number("seed", seed, 0, integer=True)
-    whole = isinstance(held_out, int) and not isinstance(held_out, bool)
-    check_number("held_out", held_out, 0, len(y) if whole else 1, open_low=True)
+    whole = isinstance(held_out, Integral) and not isinstance(held_out, bool)
+    held_out = check_number("held_out", held_out, 0, len(y) if whole else 1, open_low=True)
     total = held_out if whole else round(held_out * len(y))
     if not 0 < total < len(y):
         raise ValueError(f"held_out={held_out!r} of {len(y):,} images leaves one part empty")
@@ -144,7 +145,6 @@ def load_cifar10(
     source: str = "auto",  # "folder", "cache", "hub", "mirror", "toronto", or "auto": all of them in this order
     split: str = "train",  # "train": 50,000 images; "test": 10,000
     verbose: bool = True,  # print what is done, and a bar while downloading
-    catalog: Catalog = CIFAR10,  # hashes and sizes of what is looked for
 ) -> ImageData:  # name "cifar10"; "cifar10-jpeg" or "cifar10-copy" for re-encoded images
     """Load one split of CIFAR-10 [@krizhevsky2009]: 32x32 RGB, ten classes, decoded once and then memory-mapped.
 
@@ -153,9 +153,9 @@ def load_cifar10(
     if no source has it; the message lists what was tried and what to do.
     """
     say = print if verbose else (lambda _: None)
-    x, y, name = cifar10_arrays(root, source, split, say, catalog, progress=verbose)
+    x, y, name = cifar10_arrays(root, source, split, say, progress=verbose)
     images, labels = torch.from_numpy(x), torch.from_numpy(np.array(y))
-    return ImageData(images, labels, catalog.class_names, name, CIFAR_MEAN, CIFAR_STD)
+    return ImageData(images, labels, CLASS_NAMES, name, CIFAR_MEAN, CIFAR_STD)
 
 
 def shapes(
@@ -284,6 +284,10 @@ def _label(label: Any) -> int:
     return int(label)
 
 # %% ../nbs/10_data.ipynb #3d6faecc
+class _Mixed(ValueError):
+    "Images of different sizes."
+
+
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
 
@@ -316,7 +320,7 @@ def from_folder(
             raise DataError(f"{file} can't be read as an image ({error}): repair it or take it away") from error
         if images[-1].shape != images[0].shape:
             first, other = ("x".join(map(str, i.shape[:0:-1])) for i in (images[0], images[-1]))
-            raise ValueError(f"{file} has {other} px, {files[0][0].name} {first}: give size= to bring all to one size")
+            raise _Mixed(f"{file} has {other} px, {files[0][0].name} {first}: give size= to bring all to one size")
     y = torch.tensor([label for _, label in files], dtype=torch.int64)
     return ImageData(torch.from_numpy(np.stack(images)), y, names, name or path.resolve().name)
 
@@ -341,7 +345,7 @@ def load_data(
     dataset: str | os.PathLike,  # "cifar10", "shapes", or a folder: with train/ and test/, or with CIFAR-10's files
     root: str | os.PathLike | None = None,  # cifar10: the folder that holds it
     source: str = "auto",  # cifar10: see `load_cifar10`
-    size: int | None = None,  # side of the images in px; a folder's own, or 32, if None
+    size: int | None = None,  # side in px, as for `from_folder`; None: 32, a folder's own, or 64 where those are not square or not alike
     n_train: int | None = None,  # so many training images, evenly from all classes; None: all (shapes: 10,000)
     n_test: int | None = None,  # so many test images; None: all (shapes: 2,000)
     seed: int = 0,  # shapes: which images are drawn; else: which are chosen
@@ -350,6 +354,9 @@ def load_data(
     "Load training and test images. Raises `ValueError` for an unknown name; else as `load_cifar10` and `from_folder`."
     if root is not None and dataset != "cifar10":
         raise ValueError(f"root={str(root)!r} is for 'cifar10' alone: leave it out, or give the folder as the data set")
+    if root is not None and not Path(root).expanduser().exists():
+        remedy = "give a folder that holds CIFAR-10, or leave it out (then caches are searched, or it is downloaded)"
+        raise FileNotFoundError(f"{remedy}: there is no {str(root)!r}")
     if dataset == "shapes":
         sizes = (10_000 if n_train is None else n_train, 2_000 if n_test is None else n_test)
         return shapes(sizes[0], 2 * seed, size or 32), shapes(sizes[1], 2 * seed + 1, size or 32)
@@ -357,10 +364,12 @@ def load_data(
         parts = _cifar10_parts(root, source, size, verbose)
     elif (folder := Path(dataset).expanduser()).is_dir():
         is_cifar10 = find_in(folder, "train") is not None
-        parts = _cifar10_parts(folder, "folder", size, verbose) if is_cifar10 else _folder_parts(folder, size)
+        parts = _cifar10_parts(folder, "folder", size, verbose) if is_cifar10 else _folder_parts(folder, size, verbose)
+    elif isinstance(dataset, os.PathLike) or {"/", os.sep} & set(dataset):
+        remedy = "give a folder with train/ and test/, or 'cifar10', or 'shapes'"
+        raise FileNotFoundError(f"{remedy}: there is no folder {str(dataset)!r}")
     else:
-        known = "'cifar10', 'shapes', or a folder with train/ and test/"
-        raise ValueError(f"unknown data set {str(dataset)!r}: choose {known}")
+        check_choice("data set", dataset, ["cifar10", "shapes", "a folder with train/ and test/"])
     train, test = parts
     return _some(train, n_train, seed, "n_train"), _some(test, n_test, seed, "n_test")
 
@@ -380,10 +389,35 @@ def _cifar10_parts(
     return load_cifar10(root, source, "train", verbose), load_cifar10(root, source, "test", verbose)
 
 
-def _folder_parts(folder: Path, size: int | None) -> tuple[ImageData, ImageData]:
+_PHOTO_SIZE = 64  # px: what photographs become where nobody says a size
+
+
+def _folder_parts(folder: Path, size: int | None, verbose: bool) -> tuple[ImageData, ImageData]:
     held = [folder / name for name in ("test", "val", "valid", "validation") if (folder / name).is_dir()]
     if not (folder / "train").is_dir() or not held:
         raise FileNotFoundError(f"{str(folder)!r} needs train/ and test/ (or val/), a folder for each class in each")
-    train = from_folder(folder / "train", size, name=folder.resolve().name)
-    test = from_folder(held[0], size or train.image_size, class_names=train.class_names, name=train.name)
+    name = folder.resolve().name
+    try:
+        if size is None and not _starts_square(folder / "train"):
+            raise _Mixed
+        train = from_folder(folder / "train", size, name=name)
+    except _Mixed:
+        if verbose:
+            print(f"{name}: not all images are squares of one size; taken as {_PHOTO_SIZE}x{_PHOTO_SIZE} px, "
+                  "the shorter side scaled, the middle cut out (another: size=, or --size)")
+        train = from_folder(folder / "train", _PHOTO_SIZE, name=name)
+    test = from_folder(held[0], train.image_size, class_names=train.class_names, name=name)
     return train, replace(test, mean=train.mean, std=train.std)
+
+
+def _starts_square(path: Path) -> bool:
+    "Whether the first image that can be opened is square; photographs mostly aren't, and may be too large to read them all."
+    from PIL import Image
+
+    for file in (f for folder in _class_folders(path, None) for f in _image_files(path / folder)):
+        try:
+            with Image.open(file) as image:
+                return image.width == image.height
+        except Exception:  # damaged: `from_folder` will say so
+            break
+    return True

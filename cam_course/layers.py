@@ -8,6 +8,7 @@ __all__ = ['SpatialLayer', 'spatial_layers', 'map_size', 'evaluating', 'check_im
 import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -88,7 +89,7 @@ def _one_image(model: nn.Module, input_tensor: Tensor | int | tuple[int, int]) -
     "The first image of a batch, or a black one of the size given, as the first convolution of `model` takes it."
     if isinstance(input_tensor, Tensor):
         return check_images(model, input_tensor)[:1]
-    size = (input_tensor, input_tensor) if isinstance(input_tensor, int) else input_tensor
+    size = (input_tensor, input_tensor) if isinstance(input_tensor, Integral) else input_tensor
     if not isinstance(size, tuple | list) or len(size) != 2:
         raise ValueError(f"image_size must be a number of px, (height, width) or images, got {input_tensor!r}")
     height, width = size

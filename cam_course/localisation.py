@@ -156,15 +156,14 @@ def mean_interval(
     level: float = 0.95,
 ) -> Interval:  # each (...) float64
     "Student's t interval of the mean over the first axis; for a comparison, give the paired differences."
+    from scipy import stats
+
     check_number("level", level, 0, 1, open_low=True)
     n = len(values)
     if n < 2:
         raise ValueError("an interval needs 2 results or more: run more seeds")
-    angle = torch.linspace(0, torch.pi/2, 200_001, dtype=torch.float64)  # t = sqrt(n - 1) tan(angle)
-    share = torch.cumulative_trapezoid(angle.cos()**(n - 2), dim=0)
-    quantile = (n - 1)**0.5*angle[torch.searchsorted(share, level*share[-1]) + 1].tan()
     values = values.double()
-    half = quantile*values.std(0)/n**0.5
+    half = float(stats.t.ppf((1 + level)/2, n - 1))*values.std(0)/n**0.5
     return Interval(values.mean(0), values.mean(0) - half, values.mean(0) + half)
 
 # %% ../nbs/30_localisation.ipynb #da9b5d72
@@ -277,13 +276,11 @@ def area_under(curve: Tensor) -> Tensor:  # (...) from (..., steps + 1)
 # %% ../nbs/30_localisation.ipynb #a0556ca1
 def blurred(images: Tensor, sigma: float = 4.0) -> Tensor:  # (N, C, H, W)
     "Images under a Gaussian blur of `sigma` px; what lies beyond the border counts as its nearest pixel."
+    from scipy.ndimage import gaussian_filter
+
     check_number("sigma", sigma, 0, open_low=True)
-    reach = int(3*sigma + 0.5)
-    line = torch.exp(-torch.arange(-reach, reach + 1, device=images.device)**2/(2*sigma**2))
-    line, channels = (line/line.sum()).to(images.dtype), images.shape[1]
-    padded = F.pad(images, (reach,)*4, mode="replicate")
-    down = F.conv2d(padded, line.view(1, 1, -1, 1).expand(channels, -1, -1, -1), groups=channels)
-    return F.conv2d(down, line.view(1, 1, 1, -1).expand(channels, -1, -1, -1), groups=channels)
+    plain = images.detach().float().cpu().numpy()
+    return torch.from_numpy(gaussian_filter(plain, (0, 0, sigma, sigma), mode="nearest", truncate=3)).to(images)
 
 # %% ../nbs/30_localisation.ipynb #19d5775f
 def _replace(model: nn.Module, start: Tensor, end: Tensor, maps: Tensor, targets: Tensor, steps: int) -> Tensor:
@@ -319,11 +316,10 @@ def rank_correlation(
 
 
 def _ranks(values: Tensor) -> Tensor:  # (..., P) float64 of mean 0
-    flat = values.reshape(-1, values.shape[-1]).contiguous()
-    ordered = flat.sort(-1).values
-    ends = torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)
-    ranks = ends.double()/2  # the mean rank of all that are equal, up to a constant
-    return (ranks - ranks.mean(-1, keepdim=True)).view(values.shape)
+    from scipy.stats import rankdata
+
+    ranks = torch.from_numpy(rankdata(values.cpu().numpy(), axis=-1))
+    return ranks - ranks.mean(-1, keepdim=True)
 
 # %% ../nbs/30_localisation.ipynb #1c19b159
 class Randomised(NamedTuple):

@@ -16,11 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .core import keyed_generator, memory_format, preserved, write_text
+from .core import check_number, keyed_generator, memory_format, preserved, write_text
 from .data import ImageData
-from .transforms import Normalize
+from .transforms import Normalize, check_transform
 
 # %% ../nbs/13_loop.ipynb #832a77b4
+def _whole(low: int, **numbers: int) -> list[int]:
+    "Whole numbers, `low` or more, as Python's own; `ValueError` for the first that is none."
+    return [int(check_number(name, value, low, integer=True)) for name, value in numbers.items()]
+
+
 def epoch_batches(
     data: ImageData,  # images (N, C, H, W) uint8 and labels (N,)
     batch_size: int,  # images a step, over all processes together
@@ -36,10 +41,12 @@ def epoch_batches(
 
     The last, incomplete batch is left out: with another order in each epoch every image has its turn.
     """
+    batch_size, seed, epoch, start = _whole(1, batch_size=batch_size) + _whole(0, seed=seed, epoch=epoch, start=start)
     device, (rank, parts) = device or data.x.device, share
     order = torch.randperm(len(data), generator=keyed_generator(seed, "order", epoch)).to(data.x.device)
     params = {}
     if transform is not None:
+        check_transform(transform)
         transform = transform.in_epoch(seed, epoch) if hasattr(transform, "in_epoch") else transform
         drawn = transform.draw(len(data), data.image_size, generator=keyed_generator(seed, "augment", epoch))
         params = {name: value.to(data.x.device) for name, value in drawn.items()}
@@ -61,6 +68,8 @@ def train_step(
     clip_norm: float | None = None,  # gradients longer than this are shortened to it
 ) -> tuple[Tensor, Tensor]:  # loss and number of hits, both still on the device
     "One step: predict, compare, differentiate, move."
+    if clip_norm is not None:
+        check_number("clip_norm", clip_norm, 0, open_low=True)
     logits = model(x)
     loss = loss_fn(logits, y)
     optimizer.zero_grad(set_to_none=True)
@@ -113,7 +122,7 @@ def predict(
     tta: bool = False,  # True: mean over the image and its mirror image
 ) -> Tensor:  # logits (N, classes), float32, on the CPU
     "Logits of every image, in order, in eval mode; model and generators are as before afterwards."
-    normalize = normalize or Normalize.of(data)
+    (batch_size,), normalize = _whole(1, batch_size=batch_size), normalize or Normalize.of(data)
     device = device or next((p.device for p in model.parameters()), data.x.device)
     layout, found = memory_format(model, device), []
     with preserved(model):

@@ -8,6 +8,7 @@ __all__ = ['Params', 'Fill', 'Dice', 'pair', 'Transform', 'fit', 'count_up', 'Or
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from numbers import Integral, Real
 
 import torch
 import torch.nn.functional as F
@@ -38,8 +39,8 @@ class Dice:
 
 def pair(size: int | Sequence[int]) -> tuple[int, int]:
     "Height and width."
-    height, width = (size, size) if isinstance(size, int) else map(int, size)
-    return height, width
+    height, width = (size, size) if isinstance(size, int | Integral) else size
+    return int(height), int(width)
 
 # %% ../nbs/10_moves.ipynb #5e9b3d6a
 class Transform:
@@ -243,7 +244,8 @@ def stack(channels: list[Tensor]) -> Tensor:
 # %% ../nbs/10_moves.ipynb #87a2e73f
 def check_fill(fill: Fill) -> float | tuple[float, ...]:
     "`fill` as a number or a tuple of numbers."
-    values = (fill,) if isinstance(fill, int | float) else tuple(v if isinstance(v, int) else float(v) for v in fill)
+    values = (fill,) if isinstance(fill, Real) else tuple(fill)
+    values = tuple(int(v) if isinstance(v, Integral) else float(v) for v in values)
     if not values or not all(math.isfinite(v) for v in values):
         raise ValueError(f"fill must be a finite number, or one for each channel, got {fill!r}")
     return values[0] if len(values) == 1 else values
@@ -274,9 +276,9 @@ class RandomCrop(Move):
     drawn = ("top", "left")  # int64: the window's corner in the padded image
 
     def __init__(self, size: int, padding: int = 0, fill: Fill = 0):
-        check_number("crop size", size, 1, integer=True)
-        check_number("crop padding", padding, 0, integer=True)
-        self.size, self.padding, self.fill = size, padding, check_fill(fill)
+        self.size = int(check_number("crop size", size, 1, integer=True))
+        self.padding = int(check_number("crop padding", padding, 0, integer=True))
+        self.fill = check_fill(fill)
 
     def output_size(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
         "The window's; `ValueError` if it does not fit."
@@ -326,7 +328,7 @@ class AlternatingFlip(RandomHorizontalFlip):
 
     def __init__(self, seed: int = 0, epoch: int = 0):
         super().__init__(0.5)
-        self.seed, self.epoch = seed, epoch
+        self.seed, self.epoch = (int(check_number(k, v, 0, integer=True)) for k, v in (("seed", seed), ("epoch", epoch)))
 
     def in_epoch(self, seed: int, epoch: int) -> "AlternatingFlip":
         return AlternatingFlip(seed, epoch)

@@ -12,6 +12,7 @@ from dataclasses import field
 from functools import partial
 from inspect import signature
 from math import inf
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -40,7 +41,7 @@ def _check_group(group: Group) -> None:
         if name == "betas" and len(value) != 2: raise ValueError(f"betas must be (beta1, beta2), got {value!r}")
         high = 1 if name in _BELOW_ONE else inf
         for v in value if name == "betas" else (value,):
-            if not (isinstance(v, (int, float)) and 0 <= v < high):
+            if not (isinstance(v, Real) and 0 <= v < high):
                 raise ValueError(f"{name} must be a number >= 0{' and < 1' if high == 1 else ''}, got {v!r}")
 
 # %% ../nbs/05_optimizers.ipynb #2efa0f8f

@@ -284,7 +284,7 @@ def settings(config: Any) -> dict[str, Any]:
         base = asdict(RECIPES[name]) if isinstance(name, str) and name in RECIPES else {}
     elif last == "TrainConfig":
         base = asdict(TrainConfig()) | dict(zip(keys, config.args, strict=False))
-    elif last in ("replace", "check_config"):
+    elif last == "replace":
         base = settings(config.get(0, "obj"))
     else:
         return {}
@@ -325,7 +325,7 @@ def _of_shell(line: str) -> dict[str, Any] | None:
         words = shlex.split(line, comments=True)
     except ValueError:
         words = line.split()
-    if "train" not in words or not any(w.endswith("cam-course") for w in words[:words.index("train")]): return None
+    if "train" not in words or not any(w.endswith(("cam-course", "cam_course")) for w in words[:words.index("train")]): return None
     options: dict[str, list[str]] = {}
     for w in words[words.index("train") + 1:]:
         if w.startswith("--"):

@@ -120,9 +120,7 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], dict[str, str], Histor
     "Config, environment and history of a run folder; raises `FileNotFoundError` or `DataError` naming what is missing."
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{str(folder)!r} is no run folder (no config.json in it): give the folder that `train` made"
-        )
+        raise FileNotFoundError(f"give the folder that `train` made: {str(folder)!r} is no run folder (no config.json in it)")
     if not (folder / "history.csv").is_file():
         raise DataError(
             f"run {str(folder)!r} has not finished an epoch yet: continue it with `cam-course resume {folder}`"

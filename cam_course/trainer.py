@@ -6,6 +6,7 @@ __all__ = ['scheduler_interval', 'stop_signals', 'last_resort', 'Interrupted', '
 
 # %% ../nbs/13_trainer.ipynb #173bca28
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 from tqdm.auto import tqdm
 
-from .checkpoint import Checkpoints, hold, save_weights
+from .checkpoint import Checkpoints, hold
 from cam_course.core import (
     DataError,
+    ChosenPrecision,
+    check_flag,
     check_number,
     get_device,
     get_rng_state,
@@ -38,7 +41,8 @@ from cam_course.core import (
 )
 from .data import ImageData
 from .loop import LOG_HEADER, History, Meter, epoch_batches, evaluate, log_line, train_step
-from .transforms import Compose, Normalize
+from .models.weights import write_weights
+from .transforms import Compose, Normalize, check_transform
 
 # %% ../nbs/13_trainer.ipynb #011d6856
 def scheduler_interval(scheduler: Any) -> str:
@@ -134,13 +138,12 @@ class Interrupted(KeyboardInterrupt):
         self.signal = number
 
 # %% ../nbs/13_trainer.ipynb #71f4ae99
-def _accelerator(device: torch.device, precision: str) -> Any:
+def _accelerator(device: torch.device, precision: ChosenPrecision) -> Any:
     "An Accelerator for this device and precision; in one process its global state is made anew when these change."
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    found = resolve_precision(precision, device)
-    mixed = "no" if found == "fp32" else found
+    mixed = "no" if precision.format == "fp32" else precision.format
     state = AcceleratorState._shared_state
     if state and AcceleratorState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -197,18 +200,21 @@ class Trainer:
         compile: bool | None = None,  # torch.compile the model's step; None: on CUDA where Triton is
         run_dir: str | Path | None = None,  # where history, log, weights and checkpoints go; None: nowhere
         checkpoint_seconds: float = 60.0,  # time between checkpoints inside an epoch
+        about: Mapping[str, Any] | None = None,  # for the description of the weights, beside model, data and accuracy
         callbacks: Sequence[Any] = (),  # objects with any of on_epoch_end(trainer), on_fit_end(trainer)
         progress: bool | None = None,  # None: a bar where somebody is looking
     ):
         _check_arguments(locals())
-        self.accelerator = _accelerator(get_device(device), precision)
+        self.precision = resolve_precision(precision, get_device(device))
+        self.accelerator = _accelerator(get_device(device), self.precision)
         self.device, self.run_dir = self.accelerator.device, Path(run_dir) if run_dir else None
         self.memory_format = memory_format(model, self.device)
         self.model = model.to(self.device, memory_format=self.memory_format)
         self.train, self.test, self.held_out, self.optimizer = train, test, held_out, optimizer
         self.scheduler, self.interval = scheduler, scheduler_interval(scheduler)
         self.checkpoint_seconds, self.callbacks, self.progress = checkpoint_seconds, list(callbacks), progress
-        self.epochs, self.batch_size, self.seed, self.clip_norm = epochs, batch_size, seed, clip_norm
+        self.epochs, self.batch_size, self.seed, self.clip_norm = int(epochs), int(batch_size), int(seed), clip_norm
+        self.about = _described(model, train, dict(about or {}))
         self.loss_fn = partial(F.cross_entropy, label_smoothing=label_smoothing)
         self.transform = Compose(transform) if isinstance(transform, list | tuple) else transform
         self.normalize, self.ema = normalize or Normalize.of(train), _averaged(model, ema_decay) if ema_decay else None
@@ -245,18 +251,47 @@ class Trainer:
 
 # %% ../nbs/13_trainer.ipynb #c8da7219
 def _check_arguments(given: dict[str, Any]) -> None:
-    check_number("epochs", given["epochs"], 1, integer=True)
-    check_number("batch_size", given["batch_size"], 1, integer=True)
+    for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+        check_number(name, given[name], low, integer=True)
     check_number("label_smoothing", given["label_smoothing"], 0, 1)
     check_number("ema_decay", given["ema_decay"], 0, 1)
+    check_number("checkpoint_seconds", given["checkpoint_seconds"], 0)
     if given["clip_norm"] is not None:
         check_number("clip_norm", given["clip_norm"], 0, open_low=True)
+    if given["compile"] is not None:
+        check_flag("compile", given["compile"])
     if len(given["train"]) < given["batch_size"]:
         raise ValueError(f"batch_size {given['batch_size']} is more than the {len(given['train'])} training images")
+    _check_objects(given["optimizer"], given["scheduler"], given["epochs"] * (len(given["train"]) // given["batch_size"]))
+    if (transform := given["transform"]) is not None:
+        for one in transform if isinstance(transform, list | tuple) else [transform]:
+            check_transform(one)
     if scheduler_interval(given["scheduler"]) == "plateau" and given["held_out"] is None:
         raise ValueError(
             "ReduceLROnPlateau watches a held-out loss, never the test set: train, held_out = train.split(0.1, seed=0)"
         )
+
+
+def _check_objects(optimizer: Any, scheduler: Any, steps: int) -> None:
+    "`ValueError` for a class or a word in the place of an optimizer or a schedule, with what to write instead."
+    if not isinstance(optimizer, Optimizer):
+        name = optimizer.__name__ if isinstance(optimizer, type) else "torch.optim.SGD"
+        raise ValueError(f"give an optimizer that holds the weights, {name}(model.parameters(), lr=0.1): got {optimizer!r}")
+    if isinstance(scheduler, str | type):
+        name = scheduler.__name__ if isinstance(scheduler, type) else "OneCycleLR"
+        remedy = f"OneCycleLR(optimizer, max_lr=0.1, total_steps={steps})" if name == "OneCycleLR" else f"{name}(optimizer, ...)"
+        raise ValueError(f"give a schedule that holds the optimizer, {remedy}: got {scheduler!r}")
+
+
+def _described(model: nn.Module, train: ImageData, about: dict[str, Any]) -> dict[str, Any]:
+    "What the file of weights will say of them; the net says how it is built, if it is one of ours."
+    architecture = getattr(model, "architecture", dict)
+    net = {"model": type(model).__name__, **(architecture() if callable(architecture) else {})}
+    data = {"dataset": train.name, "class_names": train.class_names, "image_size": train.image_size}
+    try:
+        return json.loads(json.dumps({**about, **net, **data, "mean": train.mean, "std": train.std}))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"about={about!r} can't be written with the weights: {error}") from error
 
 
 def _averaged(model: nn.Module, decay: float) -> nn.Module:
@@ -282,6 +317,7 @@ def get_state(trainer: Trainer) -> dict[str, Any]:
         "sums": t.meter.sums,
         "history": list(t.history),
         "lrs": t.lrs,
+        "precision": t.precision.format,
     }
 
 # %% ../nbs/13_trainer.ipynb #a3782457
@@ -300,6 +336,8 @@ def load_state(trainer: Trainer, state: dict[str, Any]) -> None:
     t.history, t.lrs, t.meter = History(state["history"]), list(state["lrs"]), Meter(t.device)
     t.meter.sums.copy_(_own_sums(t, state["sums"]))
     set_rng_state(state["rng"])
+    if (before := state.get("precision", t.precision.format)) != t.precision.format:  # begun on another machine
+        t.precision = ChosenPrecision(t.precision.format, f"{t.precision.reason}; {before} up to step {t.step}")
 
 
 def _own_sums(trainer: Trainer, saved: Tensor) -> Tensor:
@@ -407,8 +445,13 @@ def _finish_epoch(trainer: Trainer) -> None:
     _call(t, "on_epoch_end")
 
 # %% ../nbs/13_trainer.ipynb #1a9e26ee
+def _log_head(trainer: Trainer) -> list[str]:
+    "What stands above the epochs; the file of a run also says in which precision it was trained."
+    return [str(trainer.precision)]*(trainer.run_dir is not None) + [LOG_HEADER]
+
+
 def _log_lines(trainer: Trainer) -> list[str]:
-    rows, lines = trainer.history, [LOG_HEADER]
+    rows, lines = trainer.history, _log_head(trainer)
     for i, row in enumerate(rows, start=1):
         mean = sum(r["seconds"] for r in rows[:i]) / i
         lines.append(log_line(row, trainer.epochs, mean * (trainer.epochs - i)))
@@ -422,7 +465,8 @@ def _write_results(trainer: Trainer) -> None:
         return
     t.history.to_csv(t.run_dir / "history.csv")
     write_text(t.run_dir / "log.txt", "\n".join(_log_lines(t)) + "\n")
-    save_weights(t.run_dir / "last.safetensors", t.best_model.state_dict())
+    done = {"epochs": t.epoch, "accuracy": t.history[-1]["test_accuracy"], "torch": torch.__version__}
+    write_weights(t.run_dir / "last.safetensors", t.best_model.state_dict(), **{**t.about, **done})
 
 
 def _call(trainer: Trainer, event: str) -> None:
@@ -437,12 +481,11 @@ def _fit(trainer: Trainer) -> History:
         raise ValueError(f"batch_size {t.batch_size} can't be shared by {t.accelerator.num_processes} processes")
     writes = t.run_dir is not None and t.accelerator.is_main_process
     with hold(t.run_dir) if writes else contextlib.nullcontext():
-        t.say(LOG_HEADER)
         if writes and t.step:  # resumed: a kill may have come between the checkpoint and what follows it
             t.checkpoints.tidy(t.step)
             if t.history:
                 _write_results(t)
-        for line in _log_lines(t)[1:]:
+        for line in _log_lines(t):
             t.say(line)  # a resumed run shows the epochs before
         _run_epochs(t)
         if t.ema is not None:

@@ -17,8 +17,9 @@ def torn(
     "Files below `root` that have their final name and are not whole."
     from PIL import Image
 
-    from cam_course.checkpoint import load_checkpoint, load_weights
+    from cam_course.checkpoint import load_checkpoint
     from cam_course.loop import History
+    from cam_course.models.weights import read_weights
 
     def image(path: Path) -> None:
         with Image.open(path) as opened:
@@ -45,7 +46,7 @@ def torn(
             continue
         check = checks.get(path.suffix, lambda p: None)
         if path.suffix == ".safetensors":
-            check = load_checkpoint if path.parent.name == "checkpoints" else load_weights
+            check = load_checkpoint if path.parent.name == "checkpoints" else read_weights
         try:
             check(path)
         except Exception as error:

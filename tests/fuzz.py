@@ -11,7 +11,6 @@ import datetime
 import io
 import json
 import os
-import pickle
 import re
 import signal
 import sys
@@ -52,11 +51,10 @@ from cam_course import (  # noqa: E402
     schedules,
     shapes,
     transforms,
-    unpack,
 )
-from cam_course.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from cam_course.config import TrainConfig, check_config  # noqa: E402
-from cam_course.main import cli  # noqa: E402
+from cam_course.__main__ import cli  # noqa: E402
+from cam_course.checkpoint import load_checkpoint, read_tensors, save_checkpoint  # noqa: E402
+from cam_course.config import TrainConfig  # noqa: E402
 from cam_course.models.resnet import ResNet18  # noqa: E402
 from cam_course.models.weights import read_weights, write_weights  # noqa: E402
 
@@ -108,6 +106,10 @@ def net() -> nn.Module:
 
 
 @cache
+def photo_net() -> photographs.PhotoNet: return photographs.imagenet_net("mobilenet_v2")
+
+
+@cache
 def small() -> data.ImageData:
     x = torch.randint(0, 256, (24, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     return data.ImageData(x, torch.arange(24) % 4, ("a", "b", "c", "d"), "fuzz", (0.5,)*3, (0.25,)*3)
@@ -140,23 +142,11 @@ EDITS = {"edits": st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255), st.sa
 WHOLE: dict[str, Any] = {"edits": [], "cut": None}
 
 
-def make_parquet(path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    files = [png(i) for i in range(3)]
-    pq.write_table(pa.table({"img": [{"bytes": f, "path": None} for f in files], "label": [0, 1, 2]}), path)
-
-
 def png(i: int) -> bytes:
     from PIL import Image
     out = io.BytesIO()
     Image.fromarray(np.full((32, 32, 3), i, np.uint8)).save(out, "PNG")
     return out.getvalue()
-
-
-def read_images(path: Path) -> Any:
-    files, labels = unpack.read_parquet(path, 3)
-    return unpack.decode_images(files, str(path)), labels
 
 
 def command(arguments: list[str]) -> Any:
@@ -206,24 +196,21 @@ def entries() -> dict[str, Entry]:
     t, s, number = transforms, schedules, {"lr": WRONG, "weight_decay": WRONG}
     finder = lambda: lr_finder.LRFinder(nn.Linear(4, 2), torch.optim.SGD(parameters(), 0.1), nn.CrossEntropyLoss())
     state = {"a": torch.ones(3), "b": [1, {"c": 2.0}]}
-    arrays = {"data": np.ones((2, 3), np.uint8), "labels": [1, 2]}
     words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9)
     wrong_word = st.one_of(words, st.integers(-9, 0).map(str), st.sampled_from(["nan", "inf", "1e400", "-1", "x", ""]))
     made: dict[str, Entry] = {
-        "read_parquet": Entry(damaged(make_parquet, read_images), WHOLE, EDITS, weight=3),
         "load_checkpoint": Entry(damaged(lambda p: save_checkpoint(p, state), load_checkpoint), WHOLE, EDITS,
                                  lambda r, a: torch.equal(r["a"], torch.ones(3)) and r["b"] == [1, {"c": 2.0}], weight=3),
         "read_weights": Entry(damaged(lambda p: write_weights(p, {"w": torch.ones(4)}, note="x"), read_weights), WHOLE, EDITS,
                               weight=2),
-        "safe_unpickle": Entry(damaged(lambda p: p.write_bytes(pickle.dumps(arrays)),
-                                       lambda p: unpack.safe_unpickle(p.read_bytes(), str(p))), WHOLE, EDITS, weight=2),
+        "read_tensors": Entry(damaged(lambda p: write_weights(p, {"w": torch.ones(4)}, note="x"), read_tensors), WHOLE, EDITS),
+        "PhotoNet.index": Entry(lambda name: photo_net().index(name), {"name": "tabby cat"}, {"name": WORDS},
+                                lambda r, a: 0 <= r < 1001, also=("class",)),
         "load_photograph": Entry(damaged(lambda p: p.write_bytes(png(7)), photographs.load_photograph), WHOLE, EDITS,
                                  lambda r, a: r.shape == (3, 227, 227), weight=2),
         "load_photograph size": Entry(lambda size, resize: photographs.load_photograph(io.BytesIO(png(7)), size, resize),
                                       {"size": 32, "resize": 40}, {"size": WRONG, "resize": WRONG}),
-        "decode_images": Entry(lambda files: unpack.decode_images(files, "file.parquet"), {"files": [png(1)]},
-                               {"files": st.lists(st.none() | st.binary(max_size=60), min_size=1, max_size=3)}, also=("file.parquet",)),
-        "check_config": Entry(lambda **kw: check_config(TrainConfig(**kw)), {}, FIELDS, weight=6, also=("transform", "order")),
+        "TrainConfig": Entry(lambda **kw: TrainConfig(**kw), {}, FIELDS, weight=6, also=("transform", "order")),
         "command line": Entry(command, {"arguments": ["train", "--help"]}, {"arguments":
             st.tuples(st.just("train"), FLAGS, wrong_word).map(lambda a: [*a, "--recipe", "none"])}),
         "seed_everything": Entry(core.seed_everything, {"seed": 0}, {"seed": WRONG}),

@@ -18,8 +18,8 @@ import stamps
 from PIL import Image
 
 import cam_course.reading
+from cam_course.__main__ import cli
 from cam_course.check import RULES, check_notebook
-from cam_course.main import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT = chapters.chapter("The assignment")
@@ -265,12 +265,20 @@ WAYS: dict[str, list[tuple]] = {
         ("Image('runs/a/figures/misclassified.png')", png(2)),
         ("result = resume_run('runs/a')\nresult.plot_cams()", png(3)),
     ],
+    "the module as a command": [
+        ("!python -m cam_course train --recipe assignment --width 16 --epochs 20 --name a", log()),
+        ("from IPython.display import Image\nfrom cam_course.main import resume_run",),
+        ("Image('runs/a/figures/curves.png')", png(1)),
+        ("Image('runs/a/figures/misclassified.png')", png(2)),
+        ("result = resume_run('runs/a')\nresult.plot_cams()", png(3)),
+    ],
 }
 WRONG = {
     "a module by its name": ("width=16", "epochs=12", "20 epochs"),
     "TrainConfig and replace": ("4*5", "4*3", "20 epochs"),
     "Trainer": ("[crop, CutOut(16)", "[crop, CutOut(8)", "crop and cutout alone"),
     "the command line": ("--epochs 20", "--epochs 12", "20 epochs"),
+    "the module as a command": ("--epochs 20", "--epochs 12", "20 epochs"),
 }
 
 
@@ -380,7 +388,7 @@ def test_odd_cells_never_crash_it(cell, tmp_path):
 
 def test_exit_status(tmp_path, capsys):
     "0 for a submission that passes, 1 for one that doesn't: what a marker's loop in the shell needs."
-    code = "import sys; from cam_course.main import cli; sys.exit(cli())"
+    code = "import sys; from cam_course.__main__ import cli; sys.exit(cli())"
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     bad = chapters.chapter("main")
     done = subprocess.run([sys.executable, "-c", code, "check", str(bad)], cwd=tmp_path, env=env, capture_output=True, text=True)

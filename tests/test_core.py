@@ -2,8 +2,10 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,4 +158,50 @@ def test_device_and_precision_errors_name_the_remedy():
 @pytest.mark.parametrize(("capability", "expected"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")])
 def test_auto_precision_by_capability(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
-    assert core.resolve_precision("auto", torch.device("cuda")) == expected
+    found = core.resolve_precision("auto", torch.device("cuda"))
+    assert found.format == expected and ".".join(map(str, capability)) in found.reason
+
+
+@pytest.mark.parametrize(("tiles", "limit", "onednn", "expected"), [
+    (True, None, True, "bf16"), (True, "ALL", True, "bf16"), (True, "AVX512_CORE_AMX", True, "bf16"),
+    (True, "AVX2", True, "fp32"), (True, "avx512_core_bf16", True, "fp32"), (True, None, False, "fp32"),
+    (False, None, True, "fp32"), (False, "AVX512_CORE_AMX", True, "fp32"),
+])
+def test_auto_precision_on_a_cpu_asks_for_amx_tiles(monkeypatch, tiles, limit, onednn, expected):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if limit:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    found = core.resolve_precision("auto", torch.device("cpu"))
+    assert found.format == expected and "AMX" in found.reason
+    assert core.resolve_precision("fp32", torch.device("cpu")) == ("fp32", "as asked")
+
+
+def git(*words, cwd) -> str:
+    "Git with a name and no settings of this machine's."
+    env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    return subprocess.run(["git", *who, *words], cwd=cwd, env=env, capture_output=True, text=True, check=True).stdout.strip()
+
+
+ASK = "from cam_course.core import environment; print(environment().get('commit'))"
+
+
+@pytest.mark.parametrize(("place", "tracked", "own"), [
+    (".venv/lib", False, False),  # installed in the user's repository, as people do
+    ("lib", True, False),         # kept among the user's own files
+    (".", False, False),          # put beside them
+    (".", True, True),            # the package's own checkout
+])
+def test_t18_the_commit_is_the_packages_or_nothing(tmp_path, place, tracked, own):
+    if shutil.which("git") is None: pytest.skip("no git")
+    package = Path(core.__file__).parent
+    (tmp_path / "mine.py").write_text("x = 1")
+    git("init", "-q", ".", cwd=tmp_path)
+    shutil.copytree(package, tmp_path / place / "cam_course", ignore=shutil.ignore_patterns("js", "__pycache__"))
+    git("add", *(["."] if tracked else ["mine.py"]), cwd=tmp_path)
+    git("commit", "-qm", "theirs", cwd=tmp_path)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / place), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", ASK], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (git("rev-parse", "--short", "HEAD", cwd=tmp_path) if own else "None")

@@ -344,10 +344,10 @@ def test_shapes_by_name():
 @pytest.mark.parametrize(
     ("args", "kwargs", "error", "text"),
     [
-        (("cifr10",), {}, ValueError, "unknown data set 'cifr10': choose 'cifar10', 'shapes'"),
+        (("cifr10",), {}, ValueError, "unknown data set 'cifr10'. Did you mean 'cifar10'"),
         (("shapes", "somewhere"), {}, ValueError, "root='somewhere' is for 'cifar10' alone"),
         (("cifar10",), {"size": 64}, ValueError, "size=64: CIFAR-10 has 32x32 px"),
-        (("cifar10", "nowhere"), {}, FileNotFoundError, "root names 'nowhere', which does not exist"),
+        (("cifar10", "nowhere"), {}, FileNotFoundError, "give a folder that holds CIFAR-10.*there is no 'nowhere'"),
         (("shapes",), {"n_train": 0}, ValueError, "n must be a whole number >= 1, got 0"),
         (("shapes",), {"size": 8}, ValueError, "size must be a whole number >= 16"),
     ],

@@ -20,8 +20,8 @@ from faults import RECIPES, SMALL
 from faults_left import differences, fingerprint
 
 from cam_course import trainer as trainer_module
+from cam_course.__main__ import cli
 from cam_course.checkpoint import FolderInUse, hold
-from cam_course.main import cli
 
 HERE = Path(__file__).resolve().parent
 LONG = bool(os.environ.get("CAM_COURSE_LONG"))
@@ -274,7 +274,7 @@ def test_a_lock_may_be_taken_twice_by_its_process(tmp_path):
 
 @long
 def test_the_same_name_twice_at_once(tmp_path, undisturbed, record_property):
-    code = "import sys; from cam_course.main import cli; sys.exit(cli())"
+    code = "import sys; from cam_course.__main__ import cli; sys.exit(cli())"
     for k in range(3):
         (tmp_path/str(k)).mkdir()
         both = [subprocess.Popen([sys.executable, "-c", code, "train", *SMALL[:-1]], cwd=tmp_path/str(k), env=ONE_THREAD,

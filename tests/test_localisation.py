@@ -193,8 +193,8 @@ def test_interval_is_students(n):
     for level in (0.5, 0.95, 0.99):
         low, high = stats.t.interval(level, n - 1, loc=values.mean(0), scale=stats.sem(values.numpy()))
         got = mean_interval(values, level)
-        np.testing.assert_allclose(got.low, low, rtol=2e-3)
-        np.testing.assert_allclose(got.high, high, rtol=2e-3)
+        np.testing.assert_allclose(got.low, low, rtol=1e-12)
+        np.testing.assert_allclose(got.high, high, rtol=1e-12)
 
 
 # ---- randomisation

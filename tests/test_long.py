@@ -16,7 +16,7 @@ JPEG_COPY = Path(__file__).resolve().parents[2] / "shared" / "cifar10-jpeg"
 
 def train(cwd: Path, *args: str, **env: str) -> tuple[Path, float]:
     "Run `cam-course train` in `cwd`; the run folder and the seconds it took."
-    code = "import sys; from cam_course.main import cli; sys.exit(cli())"
+    code = "import sys; from cam_course.__main__ import cli; sys.exit(cli())"
     command = [sys.executable, "-c", code, "train", *args, "--name", "run"]
     threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
     start = time.perf_counter()

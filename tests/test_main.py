@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from cam_course.__main__ import cli
 from cam_course.build import build_model, build_optimizer, build_scheduler
+from cam_course.config import TrainConfig, recipe
 from cam_course.data import shapes
-from cam_course.main import cli, recipe, resume_run, run
+from cam_course.main import resume_run, run
 
 TINY = [
     "--width",
@@ -48,7 +50,7 @@ def folder(tmp_path_factory) -> Path:
 
 def command(*args: str, cwd: Path, **kwargs) -> subprocess.Popen:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CAM_COURSE_CACHE": str(cwd / "cache")}
-    code = "import sys; from cam_course.main import cli; sys.exit(cli())"
+    code = "import sys; from cam_course.__main__ import cli; sys.exit(cli())"
     return subprocess.Popen(
         [sys.executable, "-c", code, *args],
         cwd=cwd,
@@ -100,25 +102,23 @@ def test_a_run_leaves_everything(undisturbed):
     assert page.count("<img ") == 4 and page.count('alt="') == 4 and 'alt=""' not in page
 
 
-@pytest.mark.parametrize("kill_at", [2, 7, 13])  # of 18 steps: in the first, the second and the third epoch
-def test_sigkill_and_resume_give_the_same_weights(undisturbed, folder, tmp_path, kill_at):
-    process = command(
-        "train", "--dataset", str(folder), *TINY, "--name", "a", "--checkpoint-seconds", "0", cwd=tmp_path
-    )
-    run_dir, deadline = tmp_path / "runs" / "a", time.time() + 120
-    while newest_step(run_dir) < kill_at and process.poll() is None and time.time() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    _, err = process.communicate()
-    assert process.returncode == -signal.SIGKILL, f"finished before it could be killed: {err}"
+def test_sigkill_and_resume_give_the_same_weights(undisturbed, folder, tmp_path):
+    "Killed three times, in the first, the second and the third epoch (of 18 steps), and gone on with each time."
+    start = ("train", "--dataset", str(folder), *TINY, "--name", "a", "--checkpoint-seconds", "0")
+    run_dir, deadline = tmp_path / "runs" / "a", time.time() + 240
+    for kill_at, words in ((2, start), (7, ("resume", "runs/a")), (13, ("resume", "runs/a"))):
+        process = command(*words, cwd=tmp_path)
+        while newest_step(run_dir) < kill_at and process.poll() is None and time.time() < deadline:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        _, err = process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"finished before it could be killed: {err}"
+        assert kill_at <= newest_step(run_dir) < 18
     resumed = command("resume", "runs/a", cwd=tmp_path)
     _, err = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, err
     a, b = weights(undisturbed), weights(run_dir)
     assert a.keys() == b.keys() and all(a[k].equal(b[k]) for k in a)
-    assert (
-        not list(run_dir.rglob("*.tmp")) or newest_step(run_dir) == 18
-    )  # a temporary file may outlive SIGKILL, never be read
 
 
 def test_sigterm_saves_and_says_how_to_go_on(folder, tmp_path):
@@ -185,7 +185,7 @@ def test_wrong_input_is_one_clear_error_and_leaves_nothing(args, code, message, 
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("args", [["train", "--optimizer", "adm"], ["train", "--nonsense", "1"], ["fly"], []])
+@pytest.mark.parametrize("args", [["train", "--optimizer", "adm"], ["train", "--nonsense", "1"], []])
 def test_what_the_parser_refuses_exits_with_2(args):
     with pytest.raises(SystemExit) as stopped:
         cli(args)
@@ -203,8 +203,6 @@ def test_help_names_every_setting(capsys):
 
 def read_fields() -> list[str]:
     from dataclasses import fields
-
-    from cam_course.main import TrainConfig
 
     return [f.name for f in fields(TrainConfig)]
 

@@ -132,7 +132,7 @@ for laid in (False, True):  # as its maker left it, and as an owner may have lai
             F.cross_entropy(plain(x.contiguous()), y).backward()
             optimizer.step()
     net = copy.deepcopy(start)
-    Trainer(net, train, train, sgd(net), epochs=2, batch_size=16, device="cpu", progress=False).fit()
+    Trainer(net, train, train, sgd(net), epochs=2, batch_size=16, device="cpu", precision="fp32", progress=False).fit()
     for a, b in zip(net.parameters(), plain.parameters(), strict=True): torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
     x, y = Normalize.of(train)(train.x), train.y

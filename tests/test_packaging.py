@@ -48,8 +48,9 @@ def test_wheel_has_what_the_pages_and_types_need(wheel):
     js = {str(p.relative_to(ROOT)) for p in (ROOT / "cam_course" / "js").rglob("*") if p.is_file()}
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "cam_course").rglob("*.py")}
     assert js and js | modules <= names
-    weights = {str(p.relative_to(ROOT)) for p in (ROOT / "cam_course" / "weights").glob("*.safetensors")}
-    assert weights and weights <= names
+    data = {str(p.relative_to(ROOT)) for part in ("weights", "photos") for p in (ROOT / "cam_course" / part).iterdir()}
+    assert len(data) > 8 and data <= names
+    assert {"cam_course/weights/LICENSE-mobilenet_v2-Apache-2.0", "cam_course/photos/credits.csv"} <= names
     assert not [n for n in names if n.startswith(("tests", "nbs", "book"))]
     assert wheel.stat().st_size <= WHEEL_LIMIT
 
@@ -100,7 +101,7 @@ def test_the_import_brings_nothing_heavy(installed, tmp_path):
 
 
 def test_help_brings_the_command_line_alone(installed, tmp_path):
-    code = "import contextlib; from cam_course.main import cli\nwith contextlib.suppress(SystemExit): cli(['--help'])"
+    code = "import contextlib; from cam_course.__main__ import cli\nwith contextlib.suppress(SystemExit): cli(['--help'])"
     found = brought(installed, tmp_path, code)
     assert "train" in (tmp_path / "out.txt").read_text()
     heavy = {"torchvision", "matplotlib", "pyarrow", "pandas", "tensorboard", "accelerate", "IPython", "PIL", "safetensors"}
@@ -183,6 +184,46 @@ def home() -> Iterator[Path]:
         folder.chmod(0o755)
 
 
+def test_explain_as_an_ordinary_user_with_a_read_only_home(installed, home):
+    "From the wheel, in an empty folder, without a network: pictures of three modes and sizes, each with its map."
+    user, place = ordinary_user(), home.parent
+    if subprocess.run([*user, sys.executable, "-c", "import torch"], cwd="/", capture_output=True).returncode:
+        pytest.skip("an ordinary user may not run this Python")
+    shutil.copytree(installed, place / "site")
+    (place / "site").chmod(0o755)  # a folder of pytest's is closed to others
+    work = place / "work"
+    work.mkdir()
+    code = "import sys; from cam_course.__main__ import cli; sys.exit(cli())"
+    make = """
+import cam_course.photographs as p, numpy as np
+from PIL import Image
+rgb = p.open_photograph(p.shipped_photographs()["coffee"].path)
+rgb.convert("RGBA").save("a.png")
+Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16)*257).resize((90, 60)).save("b.png")
+exif = Image.Exif()
+exif[0x0112] = 6
+rgb.resize((4000, 3000)).save("c.jpg", exif=exif)
+print(p.__file__)
+"""
+    if user:
+        os.chown(work, NOBODY, NOBODY)
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(home), "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8"}
+    env["PYTHONPATH"] = str(place / "site")
+    offline = ["unshare", "--net"] if os.getuid() == 0 and shutil.which("unshare") else []
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [*offline, *user, sys.executable, *arguments]
+        return subprocess.run(command, cwd=work, env=env, capture_output=True, text=True)
+
+    made = run("-c", make)
+    assert made.returncode == 0 and made.stdout.startswith(str(place)), made.stderr
+    done = run("-c", code, "explain", "a.png", "b.png", "c.jpg")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.stdout.count("espresso") == 3
+    assert {f"{name}-explained.png" for name in "abc"} == {p.name for p in work.glob("*-explained.png")}
+    assert not list(home.iterdir())
+
+
 @pytest.mark.long
 def test_alone_as_an_ordinary_user_with_a_read_only_home(wheel, home):
     """Installed alone in an empty environment (downloads of gigabytes), without the checkout, by nobody in particular:
@@ -216,4 +257,7 @@ def test_alone_as_an_ordinary_user_with_a_read_only_home(wheel, home):
     run("cam-course", "report", "runs/run")
     assert {"config.json", "history.csv", "report.html"} <= {p.name for p in (work / "runs" / "run").iterdir()}
     run("python", "-c", "from cam_course.models.resnet import ResNet18; ResNet18(weights='cifar10_jpeg')")
+    run("python", "-c", "import cam_course.photographs as p, shutil; shutil.copy(p.shipped_photographs()['coffee'].path, 'cup.jpg')")
+    assert "espresso" in run("cam-course", "explain", "cup.jpg") and (work / "cup-explained.png").exists()
+    assert "cup-explained.png" in run("cam-course", "explain", "cup.jpg", "--model", "runs/run", "--overwrite")
     assert not list(home.iterdir())

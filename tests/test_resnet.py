@@ -167,7 +167,7 @@ BAD = {
     "no class": (lambda: ResNet18(num_classes=0), "num_classes must be a whole number >= 1, got 0"),
     "no channel": (lambda: ResNet18(in_channels=-1), "in_channels must be a whole number >= 1, got -1"),
     "norm": (lambda: ResNet18(norm="bacth"), "unknown norm 'bacth'.*Did you mean 'batch'"),
-    "pool": (lambda: ResNet18(pool="average"), "unknown pool 'average': choose one of 'avg', 'max'"),
+    "pool": (lambda: ResNet18(pool="average"), "unknown pool 'average'. Did you mean 'avg'?"),
     "stage": (lambda: ResNet18(width=2).forward_to(images(), "layr3"), "Did you mean 'layer3'"),
     "small": (lambda: ResNet18(width=2)(images(1, 7)), "7x7 px are too small.*8 px"),
     "channels": (lambda: ResNet18(width=2)(images(1, 8, 1)), r"\(N, 3, H, W\), got \(1, 1, 8, 8\)"),

@@ -2,11 +2,19 @@
 import dataclasses
 
 import pytest
-import tyro
 
-from cam_course.config import RECIPES, TrainConfig, check_config, recipe
-from cam_course.results import command, finished, mean_sd, results_table, sweep, sweep_folder
+from cam_course import __main__ as shell
+from cam_course.config import recipe
+from cam_course.results import (
+    command,
+    finished,
+    mean_sd,
+    results_table,
+    sweep,
+    sweep_folder,
+)
 
+run_folder = type("Run", (), {"folder": "runs/none"})
 SMALL = {"dataset": "shapes", "n_train": 120, "n_test": 60, "width": 2, "epochs": 1, "batch_size": 40, "precision": "fp32"}
 
 
@@ -15,11 +23,13 @@ SMALL = {"dataset": "shapes", "n_train": 120, "n_test": 60, "width": 2, "epochs"
     {"recipe": "best20", "whitening": False, "tta": False}, {"optimizer": "adamw", "weight_decay": 0.05},
     {"transforms": ("crop",), "n_train": 100, "residual": False, "clip_norm": 0.5, "seed": 3},
 ])
-def test_the_command_gives_the_same_configuration(changes):
+def test_the_command_gives_the_same_configuration(changes, monkeypatch):
     config = recipe(changes.get("recipe", "assignment"), **{k: v for k, v in changes.items() if k != "recipe"})
     words = command(config).split()
     assert words[:3] == ["cam-course", "train", "--recipe"]
-    assert check_config(tyro.cli(TrainConfig, default=RECIPES[words[3]], args=words[4:])) == config
+    asked = []
+    monkeypatch.setattr(shell, "run", lambda given, resume: asked.append(given) or run_folder)
+    assert shell.cli(words[1:]) == 0 and asked == [config]
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def test_a_launcher_follows_a_ctrl_c_with_a_sigterm(tmp_path):
 
 HANGS = """
 import ctypes, sys, threading
-from cam_course import main
+from cam_course import __main__ as command, main
 
 def stuck(*_, **__):
     threading.Timer(0.5, lambda: print("in the step", flush=True)).start()   # it is in there by then
@@ -103,7 +103,7 @@ def stuck(*_, **__):
     libc.pthread_mutex_lock(lock), libc.pthread_mutex_lock(lock)
 
 main.images_of = stuck
-main.cli(["train", "--dataset", "shapes", "--runs", sys.argv[2]])
+command.cli(["train", "--dataset", "shapes", "--runs", sys.argv[2]])
 """
 
 

@@ -129,7 +129,22 @@ def test_resume_is_bit_identical(tmp_path, options, step):
     for a, b in zip(undisturbed.history, second.history, strict=True):
         assert {k: v for k, v in a.items() if k not in timing} == {k: v for k, v in b.items() if k not in timing}
     assert History.from_csv(tmp_path / "history.csv") == second.history
-    assert len((tmp_path / "log.txt").read_text().splitlines()) == 4
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert len(lines) == 5 and lines[0] == str(second.precision)
+
+
+def test_the_log_says_in_which_precision_and_that_it_changed(tmp_path, monkeypatch):
+    from cam_course import core
+    monkeypatch.setattr(core, "_has_amx_tiles", lambda: True)
+    first = make(tmp_path, epochs=1, scheduler="none", precision="auto")
+    first.fit()
+    assert (tmp_path / "log.txt").read_text().startswith("precision bf16: this processor")
+    monkeypatch.setattr(core, "_has_amx_tiles", lambda: False)
+    second = make(tmp_path, epochs=2, scheduler="none", precision="auto")
+    second.resume()
+    second.fit()
+    line = (tmp_path / "log.txt").read_text().splitlines()[0]
+    assert line.startswith("precision fp32: ") and line.endswith(f"; bf16 up to step {first.step}")
 
 
 def test_a_loss_that_turns_nan_stops_with_step_rate_and_remedy(tmp_path):

@@ -2,16 +2,23 @@
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from cam_course.build import load_model
+from cam_course.checkpoint import read_tensors
+from cam_course.config import recipe
 from cam_course.core import DataError
+from cam_course.data import shapes
+from cam_course.main import resume_run, run
 from cam_course.models import weights as module
 from cam_course.models.resnet import ResNet18, ResNet34
-from cam_course.models.weights import SHIPPED, read_weights, weights_path, write_weights
+from cam_course.models.weights import SHIPPED, check_hash, read_weights, weights_path, write_weights
+from cam_course.trainer import Trainer
 
 JPEG = Path(__file__).parent.parent.parent/"shared"/"cifar10-jpeg"
 
@@ -53,21 +60,22 @@ def test_a_changed_byte_is_noticed(monkeypatch, tmp_path):
 def test_files_that_are_no_weights_of_ours(tmp_path, kind):
     path = tmp_path/"w.safetensors"
     state = ResNet18(width=1).state_dict()
-    write_weights(path, state, model="resnet18")
+    write_weights(path, state, torch.float16, model="resnet18")
     data = path.read_bytes()
     if kind == "empty": path.write_bytes(b"")
     if kind == "cut": path.write_bytes(data[:len(data)//2])
     if kind == "plain safetensors": save_file(state, path)
     if kind == "pickle": torch.save(state, path)
     if kind == "description is no JSON": save_file(state, path, {module.KEY: "{"})
-    with pytest.raises(DataError, match="no file of `write_weights`, or damaged"): read_weights(path)
+    match = {"plain safetensors": "doesn't say what net", "description is no JSON": "description in .* can't be read"}
+    with pytest.raises(DataError, match=match.get(kind, "is torn or no safetensors file")): read_weights(path)
 
 
 def test_round_trip_of_a_net_with_other_settings(tmp_path):
     torch.manual_seed(0)
     net = ResNet34(num_classes=3, in_channels=1, width=2, norm="group", pool="max", residual=False)
     about = {"model": "resnet34", "norm": "group", "pool": "max", "residual": False, "note": "für uns"}
-    digest = write_weights(tmp_path/"n.safetensors", net.state_dict(), **about)
+    digest = write_weights(tmp_path/"n.safetensors", net.state_dict(), torch.float16, **about)
     assert digest == hashlib.sha256((tmp_path/"n.safetensors").read_bytes()).hexdigest()
     back = ResNet34(weights=tmp_path/"n.safetensors")
     assert (back.width, back.norm, back.pool, back.residual, back.training) == (2, "group", "max", False, False)
@@ -82,3 +90,128 @@ def test_round_trip_of_a_net_with_other_settings(tmp_path):
 def test_names_and_paths():
     with pytest.raises(ValueError, match="unknown weights 'imagenet'"): read_weights("imagenet")
     with pytest.raises(FileNotFoundError, match="no file"): read_weights("gone.safetensors")
+
+
+def test_files_of_others_are_read_as_they_are(tmp_path):
+    given = {"a": torch.arange(4, dtype=torch.uint8), "b": torch.ones(2, dtype=torch.float16)}
+    save_file(given, tmp_path/"a.safetensors", {"note": "für uns"})
+    digest = hashlib.sha256((tmp_path/"a.safetensors").read_bytes()).hexdigest()
+    tensors, texts = read_tensors(tmp_path/"a.safetensors")
+    assert texts == {"note": "für uns"} and tensors.keys() == given.keys()
+    assert all(torch.equal(tensors[k], v) and tensors[k].dtype == v.dtype for k, v in given.items())
+    check_hash(tmp_path/"a.safetensors", digest)
+    save_file(given, tmp_path/"mute.safetensors")
+    assert read_tensors(tmp_path/"mute.safetensors")[1] == {}
+    with pytest.raises(DataError, match="has sha256"): check_hash(tmp_path/"a.safetensors", "0"*64)
+    with pytest.raises(FileNotFoundError, match="no file"): read_tensors(tmp_path/"b.safetensors")
+    (tmp_path/"a.safetensors").write_bytes(b"junk")
+    with pytest.raises(DataError, match="no safetensors file"): read_tensors(tmp_path/"a.safetensors")
+
+
+def test_floats_stay_as_they_are_unless_asked(tmp_path):
+    state = {"w": torch.randn(5), "d": torch.randn(2).double(), "n": torch.tensor(3)}
+    write_weights(tmp_path/"a.safetensors", state, note="x")
+    back, about = read_weights(tmp_path/"a.safetensors")
+    assert all(torch.equal(back[k], v) and back[k].dtype == v.dtype for k, v in state.items()) and about == {"note": "x"}
+    write_weights(tmp_path/"b.safetensors", state, torch.float16)
+    assert torch.equal(read_weights(tmp_path/"b.safetensors")[0]["w"], state["w"].half().float())
+
+
+def test_an_edited_file_is_noticed(tmp_path):
+    path = tmp_path/"a.safetensors"
+    write_weights(path, {"w": torch.zeros(4)}, accuracy=0.1234)
+    data = path.read_bytes()
+    for edited in (data[:-1] + bytes([data[-1] ^ 1]), data.replace(b"0.1234", b"0.9999")):
+        assert edited != data
+        path.write_bytes(edited)
+        with pytest.raises(DataError, match="was changed after it was written"): read_weights(path)
+
+
+SMALL = {"dataset": "shapes", "n_train": 60, "n_test": 30, "width": 2, "epochs": 1, "batch_size": 20, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> dict:
+    "A finished run of each kind of net."
+    folder, kinds = tmp_path_factory.mktemp("runs"), {"assignment": {}, "eva_s8": {"held_out": 0.2}, "best20": {}, "quick": {}}
+    made = {name: recipe(name, **{**SMALL, **changes}, runs=str(folder), name=name) for name, changes in kinds.items()}
+    return {name: run(config, figures=False) for name, config in made.items()}
+
+
+@pytest.mark.parametrize("name", ["assignment", "eva_s8", "best20", "quick"])
+def test_t23_the_file_of_a_run_loads_by_one_line(finished, name):
+    result = finished[name]
+    file, net = result.folder/"last.safetensors", result.model.state_dict()
+    loaded = [load_model(file)] + ([ResNet18(weights=str(file))] if name != "quick" else [])
+    for model in loaded:
+        assert not model.training and model.state_dict().keys() == net.keys()
+        assert all(torch.equal(v, net[k]) and v.dtype == net[k].dtype for k, v in model.state_dict().items())  # every bit
+        x = result.normalize(result.test.x[:4])
+        assert torch.allclose(model(x), result.model(x), atol=1e-5)
+        about = model.about
+        assert about["class_names"] == list(result.test.class_names) and about["recipe"] == name and about["epochs"] == 1
+        assert about["accuracy"] == result.accuracy and about["mean"] == list(result.normalize.mean) and about["seed"] == 0
+    with pytest.raises(ValueError, match="not of 'resnet34'.*`load_model`"): ResNet34(weights=file)
+
+
+def test_t23_a_trainer_of_ones_own_leaves_such_a_file(tmp_path):
+    net = ResNet34(width=2, norm="group")
+    train, test = shapes(40, seed=1), shapes(20, seed=2)
+    Trainer(net, train, test, torch.optim.SGD(net.parameters(), 0.1), epochs=1, batch_size=20, device="cpu", run_dir=tmp_path,
+            about={"note": "mine"}).fit()
+    back = ResNet34(weights=tmp_path/"last.safetensors")
+    assert back.norm == "group" and back.about["note"] == "mine" and back.about["dataset"] == "shapes"
+    other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3*32*32, 10))
+    (tmp_path/"b").mkdir()
+    optimizer = torch.optim.SGD(other.parameters(), 0.1)
+    Trainer(other, train, test, optimizer, epochs=1, batch_size=20, device="cpu", run_dir=tmp_path/"b").fit()
+    assert read_weights(tmp_path/"b"/"last.safetensors")[1]["model"] == "Sequential"
+    with pytest.raises(ValueError, match="'Sequential', which is none of this library's nets: build it yourself"):
+        load_model(tmp_path/"b"/"last.safetensors")
+
+
+def test_t23_other_classes_get_a_new_last_layer_and_it_says_so(finished):
+    file = finished["assignment"].folder/"last.safetensors"
+    with pytest.warns(UserWarning, match="know 10 classes: the last layer, for 5, is new; train it") as caught:
+        net = ResNet18(num_classes=5, weights=file)
+    assert caught[0].filename == __file__
+    old, new = finished["assignment"].model.state_dict(), net.state_dict()
+    assert net.fc.weight.shape == (5, 16) and all(torch.equal(new[k], v) for k, v in old.items() if not k.startswith("fc"))
+    assert not {"class_names", "accuracy"} & set(net.about) and net(torch.zeros(1, 3, 32, 32)).shape == (1, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for same in (None, 10): assert ResNet18(num_classes=same, weights=file).fc.out_features == 10
+    for wrong in (0, 2.5, "5"):
+        with pytest.raises(ValueError, match="num_classes must be a whole number >= 1"): ResNet18(num_classes=wrong, weights=file)
+    assert ResNet18(width=2).fc.out_features == 10
+
+
+def test_t23_ten_classes_of_a_file_with_five(tmp_path):
+    "Ten is what a net has when nothing is said; here it is said."
+    write_weights(tmp_path/"w.safetensors", ResNet18(5, width=2).state_dict(), **ResNet18(5, width=2).architecture())
+    assert ResNet18(weights=tmp_path/"w.safetensors").fc.out_features == 5
+    with pytest.warns(UserWarning, match="know 5 classes"): assert ResNet18(10, weights=tmp_path/"w.safetensors").fc.out_features == 10
+
+
+def test_t23_a_run_without_description_is_one_clear_line_and_still_resumes(finished, tmp_path):
+    "As version 0.1 left them."
+    result = finished["assignment"]
+    file = result.folder/"last.safetensors"
+    whole = file.read_bytes()
+    try:
+        save_file({k: v.contiguous() for k, v in result.model.state_dict().items()}, file)
+        with pytest.raises(DataError, match="doesn't say what net it is of .*version 0.1.*build that net, then") as caught:
+            ResNet18(weights=file)
+        assert "\n" not in str(caught.value)
+        net = ResNet18(width=2)
+        net.load_state_dict(read_weights(file, described=False)[0])  # what the line says
+        assert resume_run(result.folder, figures=False).accuracy == result.accuracy
+    finally:
+        file.write_bytes(whole)
+
+
+def test_t23_a_file_that_lies_is_damaged(tmp_path):
+    write_weights(tmp_path/"w.safetensors", {"fc.weight": torch.zeros(3, 4)}, model="resnet18")
+    write_weights(tmp_path/"v.safetensors", {"fc.weight": torch.zeros(3, 4)}, model="whitened")
+    for file in ("w", "v"):
+        with pytest.raises(DataError, match="doesn't hold the weights of the"): load_model(tmp_path/f"{file}.safetensors")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ["pytest", "hypothesis", "mini-racer", "scipy", "pandas", "nbformat", "setuptools", "wheel", "playwright"]
-LIBRARY = ["averages", "schedules", "core", "optimizers", "transforms", "properties", "data_unpack", "gradcam", "pictures", "resnet",
+LIBRARY = ["averages", "schedules", "core", "optimizers", "transforms", "properties", "data_cifar10", "gradcam", "pictures", "resnet",
            "checkpoint", "lr_finder", "lr_finder_layout", "weights", "localisation", "gallery", "trainer", "main", "memory_format",
            "stop_signals"]
 

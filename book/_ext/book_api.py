@@ -4,7 +4,7 @@ import ast
 import os
 import re
 import runpy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 
@@ -284,10 +284,11 @@ def short_types(app, what, name, obj, options, signature: str | None, result: st
 
 
 def add_parameters(what: str, obj, lines: list[str]) -> None:
-    "The comments of a signature as a field list."
+    "The comments of a signature, or the help texts of a dataclass's fields, as a field list."
     if what not in ("function", "method", "class"): return
+    docs = {f.name: f.metadata["help"] for f in fields(obj) if "help" in f.metadata} if is_dataclass(obj) else {}
     try:
-        docs = docments(obj.__init__ if what == "class" and "__init__" in vars(obj) else obj, full=False)
+        docs = docs or docments(obj.__init__ if what == "class" and "__init__" in vars(obj) else obj, full=False)
     except (TypeError, ValueError, OSError, AttributeError):
         return
     new = []

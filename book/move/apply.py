@@ -123,7 +123,6 @@ class Table:
             rename = lists.get("rename") or {}
             if m not in self.defs: continue
             self.gone += [f"{m}.{n}" for n in [*kinds, *rename] if n not in self.defs[m]]
-            kinds |= {n: kind for kind, names in (lists.get("also") or {}).items() for n in words(names)}
             for n in self.defs[m]:
                 kind = kinds.get(n, "public" if n in self.alls[m] else "private")
                 if (m, n) in self.used and (kind == "hide" or (kind == "private" and rename.get(n, n).startswith("_"))):
@@ -970,12 +969,13 @@ def changelog(table: Table) -> None:
         module = stamps.default_exp(stamps.load(table.root/"nbs"/f"{new}.ipynb"))
         pair = f"`{known[module]}` | `{module}`" if module in known else " | "
         rows.append(f"| `{old.stem}` | `{new}` | {pair} |")
-    rows += ["", "Names that are called otherwise; more of them, inner helpers, have an underscore now or are no longer in `__all__`:", ""]
+    rows += ["", "Names that are called otherwise. Inner helpers, besides, have an underscore or are no longer in `__all__`.", ""]
     for m, module in sorted(table.modules.items(), key=lambda x: x[1]):
         pairs = [(n, table.new[m, n]) for n in table.defs[m]]
         changed = [f"`{n}` → `{new}`" for n, new in pairs if n.lstrip("_") != new.lstrip("_")]
         if changed: rows.append(f"- `{module}`: {', '.join(changed)}")
-    moved = [f"`{table.name_of((m, n))}` from `{table.modules[m]}` to `{table.module_of((m, n))}`" for m, n in table.home if n[0] != "_"]
+    of = table.modules
+    moved = [f"`{table.name_of((m, n))}` from `{of[m]}` to `{table.module_of((m, n))}`" for m, n in table.home if n[0] != "_"]
     rows.append(f"- in another module: {', '.join(moved)}")
     text = path.read_text(encoding="utf-8")
     if not (m := re.search(r"(?ms)^## 0\.2\.0.*?(?=^## )", text)):

@@ -4,11 +4,15 @@
 __all__ = ['patches', 'eigen_patches', 'whitening_kernels', 'stage', 'WhitenedNet', 'WhitenedStem']
 
 # %% ../../nbs/12_whitened.ipynb #8a326632
+from pathlib import Path
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import check_number
+from ..core import DataError, check_number
+from .weights import read_weights
 
 # %% ../../nbs/12_whitened.ipynb #91fb0fb6
 def patches(
@@ -78,6 +82,8 @@ class WhitenedNet(nn.Module):
         super().__init__()
         for name, value in {"num_classes": num_classes, "in_channels": in_channels, "width": width}.items():
             check_number(name, value, 1, integer=True)
+        check_number("components", components, 1, 16 * in_channels, integer=True)
+        check_number("scale", scale, 0, open_low=True)
         self.in_channels, self.width, self.components, self.scale = in_channels, width, components, scale
         self.white = nn.Conv2d(in_channels, 2 * components, 4, stride=2, padding=1)
         self.white.weight.requires_grad_(False)
@@ -87,6 +93,28 @@ class WhitenedNet(nn.Module):
         self.stage2 = stage(width, 3 * width)
         self.stage3 = stage(3 * width, 6 * width)
         self.fc = nn.Linear(6 * width, num_classes, bias=False)
+
+    @classmethod
+    def trained(
+        cls,
+        weights: str | Path,  # a file, such as a run's last.safetensors: see `read_weights`
+    ) -> "WhitenedNet":  # in eval mode; `.about` is the file's description
+        "The net that fits a file of weights, filled; raises `ValueError` for the weights of another one."
+        state, about = read_weights(weights)
+        if about.get("model") != "whitened":
+            raise ValueError(f"weights {str(weights)!r} are of {about.get('model')!r}, not of 'whitened'")
+        try:
+            net = cls(*(about[name] for name in ("num_classes", "in_channels", "width", "components", "scale")))
+            net.load_state_dict(state)
+        except (KeyError, RuntimeError) as error:
+            raise DataError(f"{str(weights)!r} doesn't hold the weights of the net that it describes: {error}") from error
+        net.about = about
+        return net.eval()
+
+    def architecture(self) -> dict[str, Any]:
+        "What a file of weights has to say, so that the net can be built again: see `trained`."
+        told = {"num_classes": self.fc.out_features, "in_channels": self.in_channels, "width": self.width}
+        return {"model": "whitened", **told, "components": self.components, "scale": self.scale}
 
     def whiten(self, x: Tensor) -> None:
         "Compute the first layer from normalised images (N, in_channels, H, W); the first 5,000 are used."

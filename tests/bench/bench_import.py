@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> list[pairs.Ratio]:
         for name, code in others.items()
     ]
     torch = "import torch"
-    shown = ("cam-course --help", fresh("from cam_course.main import cli; cli(['--help'])"))
+    shown = ("cam-course --help", fresh("from cam_course.__main__ import cli; cli(['--help'])"))
     return [*found, pairs.compare(f"{shown[0]}, against {torch}", shown, (torch, fresh(torch)), args.pairs)]
 
 

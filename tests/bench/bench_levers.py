@@ -3,7 +3,8 @@
     python tests/bench/bench_levers.py [--width 16] [--pairs 7] [--steps 4]
 
 `cam_course` uses what pays: channels_last wherever it is safe (on a CPU that takes shortcuts which pick their pixels before the
-convolution: the line "safe shortcut" is what this costs); fused optimizer, torch.compile and bf16 on a GPU only.
+convolution: the line "safe shortcut" is what this costs); fused optimizer and torch.compile on a GPU only;
+bf16 there and on processors with AMX tiles (`cam_course.core.resolve_precision`).
 """
 import argparse
 import contextlib

@@ -18,7 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
-from cam_course.core import get_device
+from cam_course.core import get_device, resolve_precision
 from cam_course.data import shapes
 from cam_course.loop import Meter, epoch_batches, train_step
 from cam_course.models.resnet import ResNet18
@@ -98,7 +98,7 @@ def ours(data, width: int, steps: int, device: torch.device, precision: str = "f
     "A call that does `steps` steps with this library's loop."
     data = data.to(device)
     augment = Compose([RandomCrop(32, padding=4), RandomHorizontalFlip(), RandomRotation(5), Cutout(16)])
-    accelerator = _accelerator(device, precision)
+    accelerator = _accelerator(device, resolve_precision(precision, device))
     model = ResNet18(width=width).to(device, memory_format=torch.channels_last).train()
     opt, meter, model = optimizer(model), Meter(device), accelerator.prepare_model(model)
     epochs = (epoch_batches(data, BATCH, augment, Normalize.of(data), epoch=e) for e in itertools.count())

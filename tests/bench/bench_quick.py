@@ -19,7 +19,7 @@ import pairs
 
 def train(seed: int, folder: Path) -> dict:
     "One training through the command line: accuracy of the last epoch, with and without mirror images, seconds."
-    code = "import sys; from cam_course.main import cli; sys.exit(cli())"
+    code = "import sys; from cam_course.__main__ import cli; sys.exit(cli())"
     args = ["train", "--recipe", "quick", "--seed", str(seed), "--runs", str(folder), "--name", f"quick-{seed}"]
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code, *args], check=True, stdout=subprocess.DEVNULL)
