@@ -258,6 +258,14 @@ class Rewriter(ast.NodeVisitor):
                     self.replace(start + 1, start + 1 + len(name.encode()), name, new)
         self.generic_visit(node)
 
+    def visit_Tuple(self, node: ast.Tuple) -> None:
+        "`(module, \"name\")`: the same, in a table."
+        match node.elts:
+            case [first, ast.Constant(value=str() as name)] if (m := self.module(first)) and (new := self.table.name_of((m, name))) != name:
+                start = self.at(node.elts[1].lineno, node.elts[1].col_offset)
+                self.replace(start + 1, start + 1 + len(name.encode()), name, new)
+        self.generic_visit(node)
+
     # imports
 
     def visit_body(self, body: list[ast.stmt]) -> None:
@@ -873,12 +881,16 @@ def files(root: Path, patterns: Iterable[str]) -> Iterator[Path]:
 def special_strings(table: Table, source: str) -> str:
     "Tables of tests that name modules by strings: the values of mutants.GROUPS, fault_table.CODE and the like."
     def listed(m: re.Match) -> str:
+        last = ""                                               # a list of names may go on in a second string
         def one(s: re.Match) -> str:
+            nonlocal last
             head, colon, rest = s[1].partition(":")
-            if head not in table.modules: return s[0]
-            names = ",".join(table.name_of((head, n)) for n in rest.split(",")) if colon else ""
-            return f'"{table.modules[head]}{colon}{names}"'
-        return re.sub(r'"([\w.]+(?::[\w,]+)?)"', one, m[0])
+            if last and not colon: head, colon, rest, first = last, ":", s[1], ""
+            elif head in table.modules: first = table.modules[head] + colon
+            else: return s[0]
+            last = head if s[1].endswith(",") else ""
+            return f'"{first}{",".join(table.name_of((head, n)) for n in rest.split(",")) if colon else ""}"'
+        return re.sub(r'"([\w.,:]+)"', one, m[0])
     for name in table.raw["tables"]:
         source = re.sub(rf"(?ms)^{name}\b.*?^\}}", listed, source)
     return source
