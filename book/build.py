@@ -21,7 +21,7 @@ import stamps
 ROOT = stamps.ROOT
 BUILD = ROOT/"build"
 SITE, EXTRA, DONE = BUILD/"site", BUILD/"extra", BUILD/"site.done"
-INPUTS = ("nbs/*.ipynb", "book/**/*", "cam_course/**/*", "build/extra/**/*",
+INPUTS = ("nbs/**/*.ipynb", "book/**/*", "cam_course/**/*", "build/extra/**/*",
           "tests/bench/results/*.json", "tests/results/*.json", "settings.ini", "constraints.txt")
 
 

@@ -1,6 +1,7 @@
 """Chapters by what they are, not by their file's number or folder, which may change.
 
     chapter("gradcam")           the notebook that exports cam_course.gradcam
+    chapter("core")              the one that exports cam_course.base.core
     chapter("The assignment")    one that exports nothing, by its title up to a colon or question mark
     page("gradcam", site)        its page of the site
 """
@@ -12,8 +13,8 @@ import stamps
 
 
 def name_of(nb: dict) -> str:
-    "The module that a notebook exports; where it exports nothing, its title up to the first colon or question mark."
-    if module := stamps.default_exp(nb): return module
+    "The module that a notebook exports, less its package; where it exports nothing, its title up to the first colon or question mark."
+    if (module := stamps.default_exp(nb)) and module != "__init__": return module.rpartition(".")[2]
     for c in nb["cells"]:
         if c["cell_type"] == "markdown" and (m := re.search(r"(?m)^#\s+(.+?)\s*$", c["source"])):
             return re.split(r"[:?]", m[1])[0].strip()

@@ -49,7 +49,7 @@ def code(cell: dict) -> str:
 def prose(text: str) -> str:
     "Markdown without its comments, and with links to other pages as seen from the root of the repository."
     text = re.sub(r"\n{3,}", "\n\n", re.sub(r"<!--.*?-->\n?", "", text, flags=re.S)).strip()
-    return re.sub(r"\]\(\.\./", "](", re.sub(r"\]\((?![a-z]+:|#|/|\.\./)([\w.-]+\.ipynb)", r"](nbs/\1", text))
+    return re.sub(r"\]\(\.\./", "](", re.sub(r"\]\((?![a-z]+:|#|/|\.\./)([\w./-]+\.ipynb)", r"](nbs/\1", text))
 
 
 def opening(nb: dict) -> tuple[bytes, str]:

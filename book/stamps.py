@@ -20,12 +20,19 @@ ROOT = Path(__file__).resolve().parent.parent
 NBS, PACKAGE = ROOT/"nbs", "cam_course"
 EXPENSIVE = ROOT/"book"/"expensive.txt"
 _magic = re.compile(r"(?m)^(\s*)[%!?].*$")
+LEVELS = ("base", "nbs", "app")   # folders of notebooks: beneath the chapters, the chapters, above them
 KEY, INSTALL = "cam_course", "colab"   # metadata of a notebook; tag of the cell that installs the library
 
 
 def notebooks(folder: Path = NBS) -> list[Path]:
-    "Every notebook of the book, in reading order."
-    return sorted(p for p in folder.glob("*.ipynb") if not p.name.startswith((".", "_")))
+    "Every notebook of the book, in folders too: what lies beneath the chapters, the chapters in reading order, what stands above."
+    found = (p for p in folder.rglob("*.ipynb") if not any(part.startswith((".", "_")) for part in p.relative_to(folder).parts))
+    return sorted(found, key=lambda p: (LEVELS.index(p.parent.name) if p.parent.name in LEVELS else 1, p.relative_to(folder).parts))
+
+
+def name(path: Path) -> str:
+    "How pages and tables name a notebook: its path inside nbs/ without suffix, as '04_momentum' or 'base/core'."
+    return f"{path.parent.name}/{path.stem}" if path.parent.name in LEVELS[::2] else path.stem
 
 
 def expensive() -> set[str]:

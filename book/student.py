@@ -47,11 +47,12 @@ def student(nb: dict, name: str = "") -> dict:
 
 def write_all(out: Path = OUT, folder: Path = stamps.NBS) -> list[Path]:
     "Write every notebook of `folder` to `out`, all or none; notebooks that were there before go."
-    made = {p.name: student(stamps.load(p), p.name) for p in stamps.notebooks(folder)}
+    made = {p.relative_to(folder): student(stamps.load(p), p.name) for p in stamps.notebooks(folder)}
     out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("*.ipynb"): old.unlink()
+    for old in out.rglob("*.ipynb"): old.unlink()
     for name, nb in made.items():
         for c in nb["cells"]: c["source"] = c["source"].splitlines(keepends=True)
+        (out/name).parent.mkdir(exist_ok=True)
         (out/name).write_text(json.dumps(nb, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return [out/name for name in made]
 
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, default=OUT, help="folder to write; the notebooks in it are replaced")
     args = p.parse_args(argv)
-    if args.out.exists() and any(f.suffix != ".ipynb" for f in args.out.iterdir()):
+    if args.out.exists() and any(f.is_file() and f.suffix != ".ipynb" for f in args.out.rglob("*")):
         print(f"student: {args.out} holds more than notebooks: give an empty or a new folder", file=sys.stderr)
         return 2
     try:

@@ -32,7 +32,8 @@ class Fault:
 
 
 CODE = {  # what each part is about: modules, or functions of a module that does much else
-    "Runs": ["core", "checkpoint", "loop", "trainer", "report", "main:run,_make_folder,_find_folder,_begin,_train,_how_to_go_on,"
+    "Runs": ["core", "checkpoint", "loop", "trainer", "report",
+             "main:run,_make_folder,_find_folder,_begin,_train,_how_to_go_on,"
              "resume_run,_is_finished,_load_finished,write_figures,cli,_sigterm_interrupts"],
     "Data": ["core:atomic_write", "cifar10"],
     "Other people's files": ["cifar10", "checkpoint", "report"],

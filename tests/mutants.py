@@ -35,8 +35,8 @@ RESULTS = ROOT/"tests"/"results"/"mutants.json"
 GROUPS = {  # what is changed, and the tests that may notice
     "optimizers": (["optimizers"], ["test_optimizers", "test_race", "test_details"]),
     "transforms": (["transforms", "moves"], ["test_transforms", "test_properties", "test_details"]),
-    "gradcam": (["gradcam", "layers"], ["test_gradcam", "test_gradcam_details", "test_gradcam_parity", "test_gradcam_traces",
-                                       "test_live", "test_properties"]),
+    "gradcam": (["gradcam", "layers"],
+                ["test_gradcam", "test_gradcam_details", "test_gradcam_parity", "test_gradcam_traces", "test_live", "test_properties"]),
 }
 WARM = ["torch", "torchvision.transforms.v2.functional", "torchvision.models", "torch.func", "matplotlib.pyplot", "pytorch_grad_cam",
         "scipy.stats", "scipy.ndimage", "pandas", "hypothesis", "pytest", "anywidget", "py_mini_racer", "safetensors.torch",
@@ -84,6 +84,11 @@ def _with(node: ast.AST, **new: Any) -> ast.AST:
 HIDDEN = {"annotation", "returns", "decorator_list", "exc", "cause", "msg"}  # types and the words of messages
 
 
+def file_of(module: str) -> Path:
+    "The file of a module of the library."
+    return ROOT.joinpath("cam_course", *module.split(".")).with_suffix(".py")
+
+
 def walk(node: ast.AST, scope: str = "", path: tuple = ()) -> Iterator[tuple[ast.AST, str, tuple]]:
     "Every node that may be changed, with the function it is in and the way to it."
     for field, value in ast.iter_fields(node):
@@ -114,7 +119,7 @@ def all_mutants(group: str) -> list[dict]:
     "Every fault of the group's modules, in the order of the source."
     found = []
     for module in GROUPS[group][0]:
-        tree = ast.parse((ROOT/"cam_course"/f"{module}.py").read_text(encoding="utf-8"))
+        tree = ast.parse(file_of(module).read_text(encoding="utf-8"))
         for node, scope, path in walk(tree):
             for kind, new in changes(node):
                 old, text = ast.unparse(node).splitlines()[0], ast.unparse(new).splitlines()[0]
@@ -216,7 +221,7 @@ def baseline(group: str) -> dict:
         data.read()
         told["lines"] = {}
         for module in GROUPS[group][0]:
-            by_line = data.contexts_by_lineno(str(ROOT/"cam_course"/f"{module}.py"))
+            by_line = data.contexts_by_lineno(str(file_of(module)))
             told["lines"][module] = {n: sorted({c.split("|")[0] for c in cs if c}) for n, cs in by_line.items()}
     return told
 
@@ -238,7 +243,7 @@ def verdict(mutant: dict, tests: list[str]) -> str | None:
     name = f"cam_course.{mutant['module']}"
 
     def work() -> str | None:
-        tree = ast.parse((ROOT/"cam_course"/f"{mutant['module']}.py").read_text(encoding="utf-8"))
+        tree = ast.parse(file_of(mutant["module"]).read_text(encoding="utf-8"))
         sys.meta_path.insert(0, Changed(name, replaced(tree, mutant["path"], mutant["node"])))
         times = pytest_run(tests)
         return times.failed or (None if times.seconds else "collection")

@@ -239,7 +239,8 @@ def test_what_a_loss_scaler_knows_is_kept(tmp_path):
 # ---- the folder
 
 
-HOLDER = "import sys, time; from cam_course.checkpoint import hold\nwith hold(sys.argv[1]): print('held', flush=True); time.sleep(100)"
+HOLDER = "import sys, time; from cam_course.checkpoint import hold\n" \
+    "with hold(sys.argv[1]): print('held', flush=True); time.sleep(100)"
 
 
 def test_a_folder_that_another_process_has(stopped, undisturbed, capsys):

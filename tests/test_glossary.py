@@ -87,8 +87,8 @@ def test_symbols_name_what_exists():
     names = book_api.symbols("cam_course", ROOT)
     assert len(rows) >= 30
     for symbol, meaning, code, where in rows:
-        assert meaning.strip() and re.search(r"\]\(/nbs/(\w+)\.ipynb\)", where), symbol
-        for stem in re.findall(r"/nbs/(\w+)\.ipynb", where): assert (ROOT/"nbs"/f"{stem}.ipynb").is_file(), stem
+        assert meaning.strip() and re.search(r"\]\(/nbs/([\w/]+)\.ipynb\)", where), symbol
+        for stem in re.findall(r"/nbs/([\w/]+)\.ipynb", where): assert (ROOT/"nbs"/f"{stem}.ipynb").is_file(), stem
         for name in re.findall(r"`(\w+)\(\w*\)`", code): assert name in names, f"{symbol}: {name}"
     symbols = [r[0].strip() for r in rows]
     assert len(symbols) == len(set(symbols))

@@ -88,7 +88,7 @@ def invalid(nb: dict, new: dict) -> Iterator[str]:
 
 @pytest.mark.parametrize("rule", [solution_text, solution_outputs, invalid])
 def test_the_notebooks_of_a_class(rule, made):
-    found = [f"{chapters.at(p)}: {what}" for p in NOTEBOOKS for what in rule(load(p), stamps.load(made/p.name))]
+    found = [f"{chapters.at(p)}: {what}" for p in NOTEBOOKS for what in rule(load(p), stamps.load(made/p.relative_to(stamps.NBS)))]
     assert not found, "\n".join(found)
 
 
@@ -113,13 +113,13 @@ def test_what_is_left_of_a_solution_is_seen():
 def test_every_exercise_that_code_checks_is_found():
     "A solution in code is known by its place; the ones below are known by hand."
     found = {(name, title) for name, p in chapters.names().items() for _, title in solution_cells(load(p))}
-    known = {("core", "what is left out?"), ("averages", "half-life"), ("models.resnet", "Count the weights"),
+    known = {("core", "what is left out?"), ("averages", "half-life"), ("resnet", "Count the weights"),
              ("moves", "Upside down"), ("layers", "the smallest image for layer4"), ("bias", "less of it")}
     assert known <= found and len(found) >= 40
     assert sum(len(FOLD.findall(c["source"])) for p in NOTEBOOKS for c in load(p)["cells"]) >= 40   # else the rules hold of nothing
 
 
-@pytest.mark.parametrize("name", ["averages", "models.resnet"])
+@pytest.mark.parametrize("name", ["averages", "resnet"])
 def test_it_runs_up_to_the_exercises(name, made, monkeypatch, warm_kernels):
     "Everything before the first task runs; the task, which is the last cell then, says that it is the student's turn."
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -1,6 +1,7 @@
 """The API reference: a page for each part of the book, docments comments, links from names to entries, from entries to
 the section of the chapter that builds them, and from exported cells back to their entries."""
 import ast
+import os
 import re
 import runpy
 from dataclasses import dataclass, fields, is_dataclass
@@ -47,7 +48,7 @@ class Home:
     "Where a public name is built."
     name: str       # "PhaseDiagram"
     full: str       # "cam_course.momentum.PhaseDiagram"
-    stem: str       # the notebook: "04_momentum"
+    stem: str       # the notebook: "04_momentum", "base/core"
     section: str    # the heading above its cell, without marks
     anchor: str     # id of the cell on the chapter's page
 
@@ -92,7 +93,7 @@ def chapters(root: Path, package: str = "cam_course") -> tuple[Chapter, ...]:
     parts, found = parts_of(root), []
     for path in stamps.notebooks(root/"nbs"):
         nb = stamps.load(path)
-        if not (module := stamps.default_exp(nb)): continue
+        if not (module := stamps.default_exp(nb)) or module == "__init__": continue   # that offers the names of others
         public = public_names(root.joinpath(package, *module.split(".")).with_suffix(".py"))
         section, homes = title_of(nb), {}
         for c in nb["cells"]:
@@ -102,14 +103,14 @@ def chapters(root: Path, package: str = "cam_course") -> tuple[Chapter, ...]:
             elif re.match(r"\s*#\s*\|\s*exports?\b", c["source"]):
                 for name in defined(c["source"]):
                     full = f"{package}.{module}.{name}"
-                    if name in public: homes.setdefault(name, Home(name, full, path.stem, section, anchor_of(full)))
-        found.append(Chapter(module, path.stem, _plain_heading(title_of(nb)), hook_of(nb), parts.get(path.stem, ""),
-                             tuple(homes.values())))
+                    if name in public: homes.setdefault(name, Home(name, full, stamps.name(path), section, anchor_of(full)))
+        here = stamps.name(path)
+        found.append(Chapter(module, here, _plain_heading(title_of(nb)), hook_of(nb, path), parts.get(here, ""), tuple(homes.values())))
     return tuple(found)
 
 
 def parts_of(root: Path) -> dict[str, str]:
-    "Notebook's stem -> the caption of its part in _toc.yml."
+    "Notebook (see `stamps.name`) -> the caption of its part in _toc.yml."
     import yaml
     tree = yaml.safe_load((root/"book"/"_toc.yml").read_text(encoding="utf-8"))
 
@@ -117,7 +118,7 @@ def parts_of(root: Path) -> dict[str, str]:
         if isinstance(node, list): return [f for n in node for f in files(n)]
         if not isinstance(node, dict): return []
         return ([node["file"]] if "file" in node else []) + [f for v in node.values() for f in files(v)]
-    return {f.rpartition("/")[2]: p["caption"] for p in tree["parts"] for f in files(p)}
+    return {f.removeprefix("nbs/"): p["caption"] for p in tree["parts"] for f in files(p)}
 
 
 def homes(root: Path, package: str = "cam_course") -> dict[str, Home]:
@@ -131,13 +132,14 @@ def title_of(nb: dict) -> str:
     return "Untitled"
 
 
-def hook_of(nb: dict) -> str:
-    "The paragraph under the title."
+def hook_of(nb: dict, path: Path) -> str:
+    "The paragraph under the title; its links lead from the root."
+    from_root = lambda m: f"](/{os.path.normpath(Path('nbs', stamps.name(path)).parent/m[1])}"
     for c in nb["cells"]:
         if c["cell_type"] == "markdown" and (m := re.search(r"(?ms)^#\s+.+?$\s+(.*)", c["source"])):
             paragraphs = [p for p in re.split(r"\n\s*\n", m[1]) if p.strip() and not re.match(r"\s*(?:[-*#|<!]|\d+\.)", p)]
             text = re.sub(r"<!--.*?-->", "", paragraphs[0]).strip() if paragraphs else ""
-            return re.sub(r"\]\((?=[\w-]+\.ipynb)", "](/nbs/", book_marks.citations(text))
+            return re.sub(r"\]\(([\w./-]+\.ipynb)", from_root, book_marks.citations(text))
     return ""
 
 
@@ -317,7 +319,6 @@ class LinkHomes(SphinxTransform):
     default_priority = 410
 
     def apply(self, **kwargs) -> None:
-        stem = self.env.docname.rpartition("/")[2]
         here = {h.name: h for h in homes(Path(self.env.srcdir), self.config.nbdev_package).values()
                 if self.env.docname == f"nbs/{h.stem}"}
         if not here: return
@@ -333,7 +334,7 @@ class LinkHomes(SphinxTransform):
                 links += addnodes.pending_xref("", nodes.literal("", home.name), refdomain="py", reftype="obj", reftarget=home.full,
                                                refexplicit=True, refwarn=True, refdoc=self.env.docname)
             if len(links): cell += links
-        if here: raise ValueError(f"{stem}: no exported cell found for {sorted(here)}")
+        if here: raise ValueError(f"{self.env.docname}: no exported cell found for {sorted(here)}")
 
 
 def _parents(node):

@@ -120,18 +120,18 @@ def marks(root: Path, wanted: dict[int, str], found: Found) -> None:
     for path in stamps.notebooks(root/"nbs"):
         nb = stamps.load(path)
         title = next((m[1] for c in nb["cells"] if c["cell_type"] == "markdown"
-                      and (m := re.search(r"(?m)^#\s+(.+?)\s*$", c["source"]))), path.stem)
+                      and (m := re.search(r"(?m)^#\s+(.+?)\s*$", c["source"]))), stamps.name(path))
         for i, cell in enumerate(nb["cells"]):
             if cell["cell_type"] != "markdown": continue
             if m := _swallowed.search(cell["source"]):
-                found.problems.append(f"{path.stem}, cell {i}: a mark at the start of a line keeps the line from being read as "
+                found.problems.append(f"{stamps.name(path)}, cell {i}: a mark at the start of a line keeps the line from being read as "
                                       f"markdown; put it at the line's end: {m[0].strip()[:80]!r}")
             for number in map(int, _mark.findall(cell["source"])):
                 if number not in wanted:
-                    found.problems.append(f"{path.stem}, cell {i}: mark of claim {number}, which {DATA} lacks")
+                    found.problems.append(f"{stamps.name(path)}, cell {i}: mark of claim {number}, which {DATA} lacks")
                     continue
                 line, code = evidence(nb["cells"], i, wanted[number]) if wanted[number] else ("", False)
-                found.places.setdefault(number, []).append(Place(path.stem, title, line, code))
+                found.places.setdefault(number, []).append(Place(stamps.name(path), title, line, code))
 
 
 def find(root: Path) -> Found:

@@ -24,6 +24,7 @@ _picture = ("image/png", "image/jpeg", "image/svg+xml", "image/gif")
 
 
 def chapter(stem: str) -> int:
+    "The number that a chapter's file begins with; 0 for the opening page and for what is no chapter."
     return int(m[0]) if (m := re.match(r"\d+", stem)) else 0
 
 
@@ -47,11 +48,11 @@ def figures_before(stem: str, root: Path) -> int:
 
 
 def prose(root: Path) -> Iterator[tuple[str, list[dict], int, str]]:
-    "(stem, cells, number of the cell, its text) for each markdown cell."
+    "(name, cells, number of the cell, its text) for each markdown cell."
     for path in stamps.notebooks(root/"nbs"):
         cells = stamps.load(path)["cells"]
         for i, c in enumerate(cells):
-            if c["cell_type"] == "markdown": yield path.stem, cells, i, c["source"]
+            if c["cell_type"] == "markdown": yield stamps.name(path), cells, i, c["source"]
 
 
 def problems(root: Path) -> list[str]:
@@ -71,7 +72,7 @@ def problems(root: Path) -> list[str]:
 
 @cache
 def equation_pages(root: Path) -> dict[str, str]:
-    return {t: f"nbs/{stem}" for stem, _, _, text in prose(root) for t in _tag.findall(text)}
+    return {t: f"nbs/{name}" for name, _, _, text in prose(root) for t in _tag.findall(text)}
 
 
 class Numbers(SphinxTransform):

@@ -150,7 +150,7 @@ def tidy_page(app, pagename: str, templatename: str, context: dict, doctree) -> 
         context["body"] = re.sub(r'<li><a href="builtins\.html">builtins</a></li>\s*', "", body)
     if pagename.startswith("_modules/cam_course/"):   # viewcode names what a module offers again after that module
         module = pagename.removeprefix("_modules/").replace("/", ".")
-        back = r'(class="viewcode-back" href="[^"#]*#)cam_course\.(?:models\.)?[a-z_\d]+\.'
+        back = r'(class="viewcode-back" href="[^"#]*#)cam_course\.(?:[a-z_\d]+\.)+'
         context["body"] = re.sub(back, rf"\g<1>{module}.", body)
     if not pagename.startswith("book/api/"): return
 
