@@ -75,6 +75,8 @@ def _scalars(folder: Path) -> dict:
 
 def fingerprint(box: Path) -> dict[str, object]:
     "What is in `box`, by file, without times of day and durations."
+    from cam_course.checkpoint import _digest, read_tensors
+
     found: dict[str, object] = {}
     notes = [json.loads(p.read_text(encoding="utf-8")) for p in box.rglob("environment.json")]
     commits = {str(note["commit"]) for note in notes if note.get("commit")}    # somebody may commit while the trials run
@@ -85,6 +87,9 @@ def fingerprint(box: Path) -> dict[str, object]:
         value: object = hashlib.sha256(path.read_bytes()).hexdigest()
         if path.parent.name == "checkpoints" and not path.name.startswith("."):
             value = _state(path)
+        elif path.suffix == ".safetensors" and not path.name.startswith("."):
+            tensors, texts = read_tensors(path)  # safetensors writes the texts of a header in any order
+            value = _digest(json.dumps(texts, sort_keys=True), tensors)
         elif path.name == "history.csv":
             with open(path, encoding="utf-8", newline="") as file:
                 value = [{k: v for k, v in row.items() if k not in TIMING} for row in csv.DictReader(file)]
