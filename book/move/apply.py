@@ -261,10 +261,9 @@ class Rewriter(ast.NodeVisitor):
     def visit_Tuple(self, node: ast.Tuple) -> None:
         "`(module, \"name\")`: the same, in a table."
         match node.elts:
-            case [first, ast.Constant(value=str() as name)] if m := self.module(first):
-                new = self.table.name_of((m, name))
-                start = self.at(node.elts[1].lineno, node.elts[1].col_offset)
-                if new != name:
+            case [first, ast.Constant(value=str() as name)] if (m := self.module(first)):
+                if (new := self.table.name_of((m, name))) != name:
+                    start = self.at(node.elts[1].lineno, node.elts[1].col_offset)
                     self.replace(start + 1, start + 1 + len(name.encode()), name, new)
         self.generic_visit(node)
 

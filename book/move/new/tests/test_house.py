@@ -40,6 +40,7 @@ def imports(t: ast.Module, module: str) -> set[tuple[str, str]]:
             if base.partition(".")[0] != "cam_course": continue
             inner = base.removeprefix("cam_course").lstrip(".")
             for a in node.names:
+                if a.name.startswith("__"): continue   # __version__
                 if (sub := f"{inner}.{a.name}".lstrip(".")) in homes(): found.add((sub, ""))
                 else: found.add((inner, a.name))
     return found
