@@ -34,10 +34,10 @@ class Fault:
 CODE = {  # what each part is about: modules, or functions of a module that does much else
     "Runs": ["core", "checkpoint", "loop", "trainer", "report",
              "main:run,_make_folder,_find_folder,_begin,_train,_how_to_go_on,"
-             "resume_run,_is_finished,_load_finished,write_figures,cli,_sigterm_interrupts"],
+             "resume_run,_is_finished,_load_finished,write_figures", "__main__:cli,_sigterm_interrupts"],
     "Data": ["core:atomic_write", "cifar10"],
     "Other people's files": ["cifar10", "checkpoint", "report"],
-    "Several processes": ["trainer", "main:_together,_begin,_train,_how_to_go_on,cli"],
+    "Several processes": ["trainer", "main:_together,_begin,_train,_how_to_go_on", "__main__:cli"],
 }
 F, FF, FP, C, M = (f"test_{n}.py::test_" for n in ("faults", "faults_files", "faults_processes", "data_cifar10", "main"))
 GOES_ON = "goes on, and ends bit for bit as if undisturbed"
