@@ -25,7 +25,7 @@ from cam_course.data import load_data
 from cam_course.lr_curve import METHODS
 from cam_course.main import run
 
-COMMANDS = ["train", "resume", "find-lr", "results", "report", "data", "check"]
+COMMANDS = ["train", "resume", "find-lr", "results", "report", "data", "explain", "check"]
 SMALL = ["--dataset", "shapes", "--n-train", "120", "--n-test", "30", "--width", "2", "--batch-size", "20", "--device", "cpu"]
 
 
@@ -69,9 +69,10 @@ def test_t25_every_argument_has_a_help_text(command, capsys):
     options = [o for p in own for o in shell._options(p, RECIPES["assignment"], tyro)]
     assert code == 0 and options
     for option in options:
-        words = get_args(option.annotation)[1].help
+        said_of = get_args(option.annotation)[1]
+        words, name = said_of.help, said_of.name or option.name.replace("_", "-")
         assert len(words.split()) >= 2 and plain(words) in plain(out), option.name
-        assert option.kind is option.POSITIONAL_ONLY or f"--{option.name.replace('_', '-')}" in out
+        assert option.kind is option.POSITIONAL_ONLY or f"--{name}" in out
 
 
 def test_t25_recipes_sources_and_choices_are_listed(capsys):

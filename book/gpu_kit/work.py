@@ -64,7 +64,7 @@ def keep(run_folder: Path, folder: Path, name: str) -> list[str]:
     names = [f"weights-{name}.safetensors"] if count == 1 else [
         f"weights-{name}-{k + 1}of{count}.safetensors" for k in range(count)]
     for file, part in zip(names, parts, strict=True):
-        write_weights(folder / file, part, **about, parts=names)
+        write_weights(folder / file, part, torch.float16, **about, parts=names)
     return names
 
 
