@@ -5,9 +5,10 @@ __all__ = ['ORDERS', 'Misclassified', 'error_order', 'draw_errors', 'draw_cams',
            'save_html', 'browse', 'TensorBoardGallery', 'confusion_matrix', 'plot_confusion']
 
 # %% ../nbs/31_gallery.ipynb #b3fa6381
+import contextlib
 import os
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
@@ -383,12 +384,25 @@ class TensorBoardGallery:
         accelerator = getattr(trainer, "accelerator", None)
         if accelerator is not None and not accelerator.is_main_process:
             return
-        model = trainer.best_model
-        errors = Misclassified.find(model, trainer.test if self.data is None else self.data, trainer.normalize)
-        figures = {"errors/confusion": plot_confusion(errors.confusion(), errors.class_names)}
-        if len(errors):
-            figures["errors/images"] = errors.plot(self.n)
-            figures["errors/gradcam"] = errors.plot_cams(model, self.n, self.target_layers, min_size=self.min_size)
+        with _full_precision(trainer.best_model) as model:
+            errors = Misclassified.find(model, trainer.test if self.data is None else self.data, trainer.normalize)
+            figures = {"errors/confusion": plot_confusion(errors.confusion(), errors.class_names)}
+            if len(errors):
+                figures["errors/images"] = errors.plot(self.n)
+                figures["errors/gradcam"] = errors.plot_cams(model, self.n, self.target_layers, min_size=self.min_size)
         with SummaryWriter(str(self.folder)) as writer:
             for tag, fig in figures.items():
                 writer.add_figure(tag, fig, trainer.epoch)
+
+
+@contextlib.contextmanager
+def _full_precision(model: nn.Module) -> Iterator[nn.Module]:
+    "Inside the block `model` computes as its weights are: Accelerate's forward pass in 16 bits is put aside."
+    mixed, plain = model.__dict__.get("forward"), model.__dict__.get("_original_forward")
+    if plain is not None:
+        model.forward = plain
+    try:
+        yield model
+    finally:
+        if plain is not None:
+            model.forward = mixed

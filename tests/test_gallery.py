@@ -21,6 +21,7 @@ from cam_course.gallery import (
     save_html,
 )
 from cam_course.models.resnet import ResNet18
+from cam_course.trainer import Trainer
 from cam_course.transforms import Normalize
 
 
@@ -224,6 +225,22 @@ def test_tensorboard_has_the_figures(found, tmp_path):
     for tag in ("errors/images", "errors/gradcam", "errors/confusion"):
         assert [e.step for e in events.Images(tag)] == [2, 3]
         assert events.Images(tag)[0].width > 200
+
+
+@pytest.mark.parametrize("averaged", [0.0, 0.9])
+def test_tensorboard_beside_a_training_in_16_bits(tmp_path, averaged):
+    "NumPy knows no bf16; the pictures are those of the net in full precision, and the training goes on in 16 bits."
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    data, net = shapes(60, seed=3), ResNet18(width=2)
+    seen: list[torch.dtype] = []
+    net.conv1.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    trainer = Trainer(net, data, data, torch.optim.SGD(net.parameters(), 0.01), epochs=2, batch_size=30, device="cpu", precision="bf16",
+                      ema_decay=averaged, progress=False, callbacks=[TensorBoardGallery(tmp_path, n=3, every=1)])
+    trainer.fit()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [e.step for e in events.Images("errors/gradcam")] == [1, 2]
+    assert averaged or torch.float32 in seen
+    assert seen.count(torch.bfloat16) >= 4                   # both epochs were trained in it
 
 
 @pytest.mark.parametrize(("true", "predicted", "n", "words"), [
