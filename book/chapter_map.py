@@ -16,13 +16,14 @@ import stamps
 
 START, END = "<!-- map of the chapters: made by book/chapter_map.py -->", "<!-- end of the map -->"
 ASKS = {   # what each part answers, by its caption in _toc.yml
-    "Ground": "What does everything stand on?",
+    "Start": "What does it look like when it works?",
     "Descent": "Which way is down, and how far may one step?",
-    "Build": "What does a network learn from, and how is it made to learn?",
-    "Learning rates": "How fast may it learn, and who decides?",
+    "A network": "What does a network learn from, and how is it made to learn?",
+    "How fast": "How fast may it learn, and who decides?",
     "Seeing": "What did it look at, and is the picture of that true?",
     "Assignment": "Does it all work together?",
-    "Teaching": "How do I give this course?",
+    "Engine room": "What carries it, beneath the chapters and above them?",
+    "For teachers": "How do I give this course?",
     "Reference": "Where does it say so?",
 }
 

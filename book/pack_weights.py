@@ -1,7 +1,7 @@
 """Make a file of shipped weights from a finished run: python book/pack_weights.py runs/NAME cifar10_jpeg
 
 Writes cam_course/weights/NAME.safetensors with what it was trained on, and how good the rounded weights are, measured
-here. Prints the hash that goes into nbs/11_weights.ipynb.
+here. Prints the hash that goes into nbs/base/weights.ipynb.
 """
 import argparse
 import json
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cam_course.build import build_model, images_of
-from cam_course.core import get_device, memory_format
-from cam_course.loop import evaluate
-from cam_course.main import read_config
-from cam_course.models.weights import read_weights, write_weights
+from cam_course.app.factory import build_model, load_images
+from cam_course.app.main import read_config
+from cam_course.base.core import get_device, memory_format
+from cam_course.base.weights import read_weights, write_weights
+from cam_course.training import evaluate
 from cam_course.transforms import Normalize
 
 FOLDER = Path(__file__).resolve().parent.parent/"cam_course"/"weights"
@@ -37,7 +37,7 @@ def describe(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     "The weights of a finished run, rounded to fp16, and what `write_weights` is to say of them; they are measured here."
     config = read_config(run)
     stamp = json.loads((run/"environment.json").read_text(encoding="utf-8"))
-    train, test = images_of(config)
+    train, test = load_images(config)
     model = build_model(config, train.num_classes, train.x.shape[1])
     state = read_weights(run/"last.safetensors", described=False)[0]
     model.load_state_dict({k: v.half().to(v.dtype) for k, v in state.items()})

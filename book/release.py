@@ -91,7 +91,7 @@ def wheel_works(root: Path = ROOT) -> str:
             names = archive.namelist()
             for part in (".js", ".safetensors", "py.typed"): need(any(n.endswith(part) for n in names), f"{wheel.name} has no {part}")
             archive.extractall(Path(folder)/"site")
-        code = "import sys; sys.path.insert(0, 'site'); import cam_course.main as m; print(m.__file__)"
+        code = "import sys; sys.path.insert(0, 'site'); import cam_course.app.main as m; print(m.__file__)"
         need("site" in run(sys.executable, "-c", code, cwd=Path(folder)), "another cam_course than the wheel's is imported")
     return f"{size/1e6:.1f} MB"
 

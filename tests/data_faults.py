@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from cam_course import cifar10
+from cam_course.base import cifar10
 
 ROWS = {"train": 200, "test": 60}
 

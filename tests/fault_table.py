@@ -32,12 +32,12 @@ class Fault:
 
 
 CODE = {  # what each part is about: modules, or functions of a module that does much else
-    "Runs": ["core", "checkpoint", "loop", "trainer", "report",
-             "main:run,_make_folder,_find_folder,_begin,_train,_how_to_go_on,"
-             "resume_run,_is_finished,_load_finished,write_figures", "__main__:cli,_sigterm_interrupts"],
-    "Data": ["core:atomic_write", "cifar10"],
-    "Other people's files": ["cifar10", "checkpoint", "report"],
-    "Several processes": ["trainer", "main:_together,_begin,_train,_how_to_go_on", "__main__:cli"],
+    "Runs": ["base.core", "base.checkpoints", "training", "app.trainer", "app.report",
+             "app.main:run,_make_folder,_find_folder,_begin,_train,_how_to_go_on,"
+             "resume_run,_is_finished,_load_finished,_write_figures", "__main__:cli,_sigterm_interrupts"],
+    "Data": ["base.core:atomic_write", "base.cifar10"],
+    "Other people's files": ["base.cifar10", "base.checkpoints", "app.report"],
+    "Several processes": ["app.trainer", "app.main:_together,_begin,_train,_how_to_go_on", "__main__:cli"],
 }
 F, FF, FP, C, M = (f"test_{n}.py::test_" for n in ("faults", "faults_files", "faults_processes", "data_cifar10", "main"))
 GOES_ON = "goes on, and ends bit for bit as if undisturbed"
@@ -109,7 +109,7 @@ def run_tests(faults: list[Fault]) -> list[tuple[str, int, bool]]:
 
 def main(parts: list[str]) -> int:
     sys.path.insert(0, str(HERE.parent))
-    from cam_course.core import environment
+    from cam_course.base.core import environment
 
     one = parts[1] if parts[:1] == ["--fault"] else ""
     if one:

@@ -47,7 +47,7 @@ RECIPES = {
 
 def cache(box: Path) -> int:
     "CIFAR-10's stand-in from a server on this machine into an empty cache, both splits."
-    from cam_course.cifar10 import cifar10_arrays
+    from cam_course.base.cifar10 import cifar10_arrays
 
     world = json.loads((box.parent/"world.json").read_text())
     for name in ("HUB", "MIRROR", "TORONTO"):
@@ -100,15 +100,15 @@ def warm() -> None:
     from PIL import Image
 
     import cam_course.__main__
-    import cam_course.report
-    from cam_course.loop import History
+    import cam_course.app.report
+    from cam_course.training import History
 
     assert all((matplotlib, pooch, pyarrow, pytorch_grad_cam, tensorboard, torchvision, tyro, Accelerator, Image))
     torch.set_num_threads(1)
     names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
     with tempfile.TemporaryDirectory() as folder:
         rows = History([{"epoch": 1, "step": 1, **dict.fromkeys(names, 0.5)}])
-        cam_course.report.save_figures(folder, {"curves": cam_course.report.plot_curves(rows)})
+        cam_course.app.report.save_figures(folder, {"curves": cam_course.app.report.plot_curves(rows)})
 
 
 # ---- the points

@@ -17,9 +17,9 @@ def torn(
     "Files below `root` that have their final name and are not whole."
     from PIL import Image
 
-    from cam_course.checkpoint import load_checkpoint
-    from cam_course.loop import History
-    from cam_course.models.weights import read_weights
+    from cam_course.base.checkpoints import load_checkpoint
+    from cam_course.base.weights import read_weights
+    from cam_course.training import History
 
     def image(path: Path) -> None:
         with Image.open(path) as opened:
@@ -56,12 +56,12 @@ def torn(
 
 def _state(path: Path) -> str:
     "The hash of a checkpoint without its durations."
-    from cam_course.checkpoint import _digest, load_checkpoint, pack_state
+    from cam_course.base.checkpoints import _digest, _pack_state, load_checkpoint
 
     state = load_checkpoint(path)
     state.pop("elapsed")
     state["history"] = [{k: v for k, v in row.items() if k not in TIMING} for row in state["history"]]
-    skeleton, tensors = pack_state(state)
+    skeleton, tensors = _pack_state(state)
     return _digest(json.dumps(skeleton), tensors)
 
 
@@ -75,7 +75,7 @@ def _scalars(folder: Path) -> dict:
 
 def fingerprint(box: Path) -> dict[str, object]:
     "What is in `box`, by file, without times of day and durations."
-    from cam_course.checkpoint import _digest, read_tensors
+    from cam_course.base.checkpoints import _digest, read_tensors
 
     found: dict[str, object] = {}
     notes = [json.loads(p.read_text(encoding="utf-8")) for p in box.rglob("environment.json")]

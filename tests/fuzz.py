@@ -38,25 +38,21 @@ import stamps  # noqa: E402
 from cam_course import (  # noqa: E402
     adversarial,
     averages,
-    core,
     data,
     gallery,
     gradcam,
-    layers,
     lr_finder,
-    moves,
     optimizers,
     photographs,
-    pictures,
     schedules,
-    shapes,
     transforms,
 )
 from cam_course.__main__ import cli  # noqa: E402
-from cam_course.checkpoint import load_checkpoint, read_tensors, save_checkpoint  # noqa: E402
-from cam_course.config import TrainConfig  # noqa: E402
-from cam_course.models.resnet import ResNet18  # noqa: E402
-from cam_course.models.weights import read_weights, write_weights  # noqa: E402
+from cam_course.app.config import TrainConfig  # noqa: E402
+from cam_course.base import core, geometric, rendering, shapes, target_layers  # noqa: E402
+from cam_course.base.checkpoints import load_checkpoint, read_tensors, save_checkpoint  # noqa: E402
+from cam_course.base.weights import read_weights, write_weights  # noqa: E402
+from cam_course.resnet import ResNet18  # noqa: E402
 
 DOCUMENTED = (ValueError, TypeError, core.DataError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 HANG = 5  # s
@@ -217,21 +213,21 @@ def entries() -> dict[str, Entry]:
         "get_device": Entry(core.get_device, {"device": "cpu"}, {"device": WORDS}),
         "ResNet18": Entry(lambda **kw: ResNet18(**kw), {"num_classes": 2, "in_channels": 1, "width": 4, "norm": "batch", "pool": "avg"},
                           {"num_classes": WRONG, "in_channels": WRONG, "width": WRONG, "norm": WORDS, "pool": WORDS, "weights": WORDS}),
-        "RandomCrop": Entry(lambda **kw: use(moves.RandomCrop(**kw)), {"size": 32, "padding": 2, "fill": 0},
+        "RandomCrop": Entry(lambda **kw: use(geometric.RandomCrop(**kw)), {"size": 32, "padding": 2, "fill": 0},
                             {"size": WRONG, "padding": WRONG, "fill": WRONG}),
-        "RandomHorizontalFlip": Entry(lambda **kw: use(moves.RandomHorizontalFlip(**kw)), {"p": 0.5}, {"p": WRONG}),
+        "RandomHorizontalFlip": Entry(lambda **kw: use(geometric.RandomHorizontalFlip(**kw)), {"p": 0.5}, {"p": WRONG}),
         "RandomRotation": Entry(lambda **kw: use(t.RandomRotation(**kw)), {"degrees": 5.0, "interpolation": "nearest", "fill": 0},
                                 {"degrees": WRONG, "interpolation": WORDS, "fill": WRONG}),
         "Cutout": Entry(lambda **kw: use(t.Cutout(**kw)), {"size": 4, "fill": 0}, {"size": WRONG, "fill": WRONG}),
         "Normalize": Entry(lambda mean, std: use(t.Normalize(mean, std)), {"mean": (0.5,)*3, "std": (0.2,)*3},
                            {"mean": WRONG | st.lists(NUMBERS, max_size=4), "std": WRONG | st.lists(NUMBERS, max_size=4)}),
         "AddGaussianNoise": Entry(lambda **kw: use(t.AddGaussianNoise(**kw)), {"std": 0.1, "mean": 0.0}, {"std": WRONG, "mean": WRONG}),
-        "transform an image": Entry(lambda x: t.Compose([moves.RandomCrop(32, 4), t.Cutout(8)])(x), {"x": X}, {"x": tensors()},
+        "transform an image": Entry(lambda x: t.Compose([geometric.RandomCrop(32, 4), t.Cutout(8)])(x), {"x": X}, {"x": tensors()},
                                     lambda r, a: r.shape[0] == len(a["x"]), also=("batch", "images", "(N, C, H, W)")),
         "sma": Entry(averages.sma, {"xs": SIGNAL, "n": 2}, {"xs": WRONG, "n": WRONG}, also=("points",)),
         "wma": Entry(averages.wma, {"xs": SIGNAL, "n": 2}, {"xs": WRONG, "n": WRONG}, also=("points",)),
         "ewma": Entry(averages.ewma, {"xs": SIGNAL, "beta": 0.9}, {"xs": WRONG, "beta": WRONG}),
-        "memory": Entry(averages.memory, {"beta": 0.9}, {"beta": WRONG}),
+        "memory": Entry(averages.effective_window, {"beta": 0.9}, {"beta": WRONG}),
         "StepLR": Entry(schedule(s.StepLR), {"step_size": 3, "gamma": 0.1}, {"step_size": WRONG, "gamma": WRONG}),
         "TimeDecayLR": Entry(schedule(s.TimeDecayLR), {"decay": 0.1}, {"decay": WRONG}),
         "ExponentialLR": Entry(schedule(s.ExponentialLR), {"gamma": 0.9}, {"gamma": WRONG}),
@@ -246,9 +242,9 @@ def entries() -> dict[str, Entry]:
                                      {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 5, "progress": False},
                                      {"start_lr": WRONG, "end_lr": WRONG, "num_iter": WRONG, "step_mode": WORDS, "smooth_f": WRONG,
                                       "diverge_th": WRONG}, weight=2, also=("loader", "batch")),
-        "LRFinder.Batches": Entry(lambda **kw: lr_finder.Batches(small(), **kw), {"batch_size": 4}, {"batch_size": WRONG}),
-        "resolve_layer": Entry(lambda layer: layers.resolve_layer(net(), layer), {"layer": "layer1"}, {"layer": WORDS | WRONG}),
-        "check_layer": Entry(lambda **kw: layers.check_layer(net(), **kw), {"layer": "layer1", "image_size": 32, "min_size": 5},
+        "LRFinder.Batches": Entry(lambda **kw: lr_finder.DataBatches(small(), **kw), {"batch_size": 4}, {"batch_size": WRONG}),
+        "resolve_layer": Entry(lambda layer: target_layers.resolve_layer(net(), layer), {"layer": "layer1"}, {"layer": WORDS | WRONG}),
+        "check_layer": Entry(lambda **kw: target_layers.check_layer(net(), **kw), {"layer": "layer1", "image_size": 32, "min_size": 5},
                              {"layer": WORDS, "image_size": WRONG, "min_size": WRONG}),
         "GradCAM targets": Entry(lambda targets: gradcam.GradCAM(net(), "layer2")(X, targets), {"targets": [0, 1]},
                                  {"targets": tensors() | WRONG | st.lists(st.integers(-9, 9), max_size=4)},
@@ -260,9 +256,9 @@ def entries() -> dict[str, Entry]:
                                    {"target_layers": WORDS | WRONG, "min_size": WRONG, "batch_size": WRONG}, also=("layer",)),
         "library_cam": Entry(lambda **kw: gradcam.library_cam(net(), X, **kw), {"target_layers": "layer2", "targets": [0, 1]},
                              {"target_layers": WORDS, "targets": tensors() | WRONG}, also=("layer", "class")),
-        "overlay": Entry(pictures.overlay, {"image": X[0], "cam": X[0, 0], "opacity": 0.5, "cmap": "jet"},
+        "overlay": Entry(rendering.overlay, {"image": X[0], "cam": X[0, 0], "opacity": 0.5, "cmap": "jet"},
                          {"image": tensors(), "cam": tensors(), "opacity": WRONG, "cmap": WORDS}, weight=3),
-        "signed_map": Entry(pictures.signed_map, {"raw": X[0, 0]}, {"raw": tensors(), "limit": WRONG}, also=("cam",)),
+        "signed_map": Entry(rendering.signed_map, {"raw": X[0, 0]}, {"raw": tensors(), "limit": WRONG}, also=("cam",)),
         "Misclassified.plot": Entry(lambda **kw: close(errors().plot(**kw)), {"n": 2, "by": "random", "seed": 0},
                                     {"n": WRONG, "by": WORDS, "seed": WRONG, "columns": WRONG, "pair": WRONG}, also=("order", "class")),
         "pgd": Entry(lambda **kw: adversarial.pgd(net(), **kw), {"images": X, "labels": Y, "eps": 0.03, "alpha": 0.01, "steps": 1},
@@ -353,10 +349,10 @@ def shown(arguments: dict, changed: list[str]) -> str: return re.sub(r"\s+", " "
 @cache
 def warm() -> None:
     "What is imported at first use is no hang: a step of an optimizer, a map of each kind, a figure, the command line."
-    use(moves.RandomCrop(32, 4))
+    use(geometric.RandomCrop(32, 4))
     torch.optim.SGD(parameters(), 0.1).step()
     gradcam.library_cam(net(), X, "layer2")
-    pictures.overlay(X[0], X[0, 0])
+    rendering.overlay(X[0], X[0, 0])
     close(errors().plot(2))
     with contextlib.suppress(ValueError): command(["train", "--nonsense"])
 

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from cam_course.core import memory_format
-from cam_course.models.resnet import ResNet18, ResNet34, Shortcut
-from cam_course.models.whitened import WhitenedNet, WhitenedStem
+from cam_course.base.core import memory_format
+from cam_course.base.whitened import WhitenedNet, WhitenedStem
+from cam_course.resnet import ResNet18, ResNet34, _Shortcut
 
 LIMIT = 20  # s for one net: oneDNN's fault can also hang
 WIDTHS = range(1, 34)  # past the 8 and 16 channels that one AVX2 or AVX-512 register row holds
@@ -70,7 +70,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 
 def usual(net: nn.Module) -> nn.Module:
     "The net with strided convolutions in its shortcuts."
-    for shortcut in [m for m in net.modules() if isinstance(m, Shortcut)]:
+    for shortcut in [m for m in net.modules() if isinstance(m, _Shortcut)]:
         shortcut[0].stride, shortcut.stride = (shortcut.stride, shortcut.stride), 1
     return net
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from py_mini_racer import MiniRacer
 
-from cam_course.figures import bundle
+from cam_course.base.figures import bundle
 
 
 def load(entry: str) -> Callable[..., Any]:

@@ -37,7 +37,7 @@ class Recorder:
         elif report.when == "call" and report.passed: row["passed"] += 1
 
     def pytest_sessionfinish(self) -> None:
-        from cam_course.core import environment
+        from cam_course.base.core import environment
         if not self.rows: return
         old = json.loads(self.path.read_text(encoding="utf-8"))["files"] if self.path.exists() else {}
         for name, row in self.rows.items():

@@ -34,8 +34,8 @@ import stamps  # noqa: E402
 RESULTS = ROOT/"tests"/"results"/"mutants.json"
 GROUPS = {  # what is changed, and the tests that may notice
     "optimizers": (["optimizers"], ["test_optimizers", "test_race", "test_details"]),
-    "transforms": (["transforms", "moves"], ["test_transforms", "test_properties", "test_details"]),
-    "gradcam": (["gradcam", "layers"],
+    "transforms": (["transforms", "base.geometric"], ["test_transforms", "test_properties", "test_details"]),
+    "gradcam": (["gradcam", "base.target_layers"],
                 ["test_gradcam", "test_gradcam_details", "test_gradcam_parity", "test_gradcam_traces", "test_live", "test_properties"]),
 }
 WARM = ["torch", "torchvision.transforms.v2.functional", "torchvision.models", "torch.func", "matplotlib.pyplot", "pytorch_grad_cam",

@@ -1,4 +1,4 @@
-"""The site's files, read once in each process: `text_of("nbs/index.html")`, `links(SITE/"nbs"/"index.html")`."""
+"""The site's files, read once in each process: `output_text("nbs/index.html")`, `links(SITE/"nbs"/"index.html")`."""
 
 import functools
 from collections import Counter

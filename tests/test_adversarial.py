@@ -16,19 +16,19 @@ from torch import nn
 from cam_course.adversarial import (
     AttackExplorer,
     PixelModel,
+    _attack_path,
+    _attack_trace,
+    _image_gradient,
+    _uniform_noise,
+    _wilson,
     accuracy_under,
-    attack_path,
-    attack_trace,
     explore_attack,
     fgsm,
-    image_gradient,
     pgd,
     pixel_bounds,
-    uniform_noise,
-    wilson,
 )
-from cam_course.models.resnet import ResNet18
-from cam_course.pictures import heat_map, overlay, stretch
+from cam_course.base.rendering import heat_map, overlay, stretch_contrast
+from cam_course.resnet import ResNet18
 from cam_course.transforms import Normalize
 
 NORMALIZE = Normalize((0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
@@ -64,8 +64,8 @@ def exactly_inside(adv, x, eps):
 
 @pytest.mark.parametrize("eps", EPS)
 def test_every_attack_stays_in_the_box_to_the_last_bit(model, images, eps):
-    start = [fgsm(model, images, labels, eps), uniform_noise(images, eps), uniform_noise(images, eps, corners=True)]
-    path = attack_path(model, images, labels, eps, alpha=eps/3, steps=5, random_start=True)
+    start = [fgsm(model, images, labels, eps), _uniform_noise(images, eps), _uniform_noise(images, eps, corners=True)]
+    path = _attack_path(model, images, labels, eps, alpha=eps/3, steps=5, random_start=True)
     for adv in (*start, *path, pgd(model, images, labels, eps, alpha=1.0, steps=2, targets=9)):
         exactly_inside(adv, images, eps)
 
@@ -92,17 +92,17 @@ def test_plain_float32_would_leave_the_box(images):
 def test_eps_zero_and_steps_change_nothing_else(model, images):
     assert torch.equal(pgd(model, images, labels, eps=0), images)
     assert torch.equal(fgsm(model, images, labels, 8/255), pgd(model, images, labels, 8/255, 8/255, 1))
-    path = attack_path(model, images, labels, steps=4)
+    path = _attack_path(model, images, labels, steps=4)
     assert torch.equal(path[0], images) and torch.equal(path[-1], pgd(model, images, labels, steps=4))
 
 
 def test_one_step_is_the_textbook_formula(model, images):
     x = images.clone().requires_grad_()
     F.cross_entropy(model(x), labels).backward()
-    assert torch.equal(x.grad.sign(), image_gradient(model, images, labels).sign())
+    assert torch.equal(x.grad.sign(), _image_gradient(model, images, labels).sign())
     want = (images + 8/255*x.grad.sign()).clamp(0, 1)
     assert (fgsm(model, images, labels) - want).abs().max() < 1e-7
-    want = (images - 8/255*image_gradient(model, images, 7).sign()).clamp(0, 1)
+    want = (images - 8/255*_image_gradient(model, images, 7).sign()).clamp(0, 1)
     assert (fgsm(model, images, labels, targets=7) - want).abs().max() < 1e-7
     model.zero_grad()
 
@@ -117,17 +117,17 @@ def test_away_from_the_label_and_towards_the_target(model, images):
 
 
 def test_an_image_is_attacked_alike_alone_and_in_a_batch(model, images):
-    together = image_gradient(model, images, labels)
+    together = _image_gradient(model, images, labels)
     for i in range(len(images)):
-        alone = image_gradient(model, images[i:i + 1], labels[i:i + 1])[0]
+        alone = _image_gradient(model, images[i:i + 1], labels[i:i + 1])[0]
         assert (together[i] - alone).abs().max() < 1e-5*together[i].abs().max()
 
 
 def test_random_start_and_noise_follow_their_seed(model, images):
-    starts = [attack_path(model, images, labels, steps=1, random_start=True, seed=s)[0] for s in (0, 0, 1)]
+    starts = [_attack_path(model, images, labels, steps=1, random_start=True, seed=s)[0] for s in (0, 0, 1)]
     assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])
     assert not torch.equal(starts[0], images)
-    moved = (uniform_noise(images[:2], 0.1, corners=True) - images[:2]).abs()
+    moved = (_uniform_noise(images[:2], 0.1, corners=True) - images[:2]).abs()
     inside = (images[:2] > 0.1) & (images[:2] < 0.9)
     assert (moved[inside] > 0.0999).all()
 
@@ -145,7 +145,7 @@ def test_the_model_comes_back_as_it_was_lent(images, training, frozen):
     with torch.no_grad():
         pgd(model, images, labels, steps=2, random_start=True)
         fgsm(model, images, labels)
-        attack_trace(model, images[0], 0, steps=2)
+        _attack_trace(model, images[0], 0, steps=2)
         accuracy_under(model, images, labels, fgsm)
         with pytest.raises(ValueError, match="class 10 is not one of 0 to 9"): fgsm(model, images, 10)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
@@ -180,7 +180,7 @@ def test_a_wrapper_keeps_the_modes_of_its_parts():
     (lambda m, x: pgd(m, x, labels, eps=8), "eps must be .* got 8: eps is in units of the full scale, .* 8/255"),
     (lambda m, x: pgd(m, x, labels, eps=-0.1), "eps must be"),
     (lambda m, x: pgd(m, x, labels, alpha=2), "alpha must be .* got 2"),
-    (lambda m, x: uniform_noise(x, 8), "got 8"),
+    (lambda m, x: _uniform_noise(x, 8), "got 8"),
     (lambda m, x: pgd(m, x, labels, steps=0), "steps must be"),
     (lambda m, x: pgd(m, x, labels, targets=3), "target of image 3 is its own label, 3"),
     (lambda m, x: fgsm(m, x, labels, targets=labels), "target of image 0 is its own label, 0"),
@@ -189,7 +189,7 @@ def test_a_wrapper_keeps_the_modes_of_its_parts():
     (lambda m, x: fgsm(m, x, labels, targets=10), "class 10 is not one of 0 to 9"),
     (lambda m, x: fgsm(m, x, -1), "class -1 is not one of"),
     (lambda m, x: fgsm(nn.Sequential(m, Scale(torch.nan)), x, labels), "not finite"),
-    (lambda m, x: wilson(5, 4), "hits must be"),
+    (lambda m, x: _wilson(5, 4), "hits must be"),
 ])
 def test_wrong_use_is_refused_with_the_remedy(model, images, call, says):
     with pytest.raises(ValueError, match=says): call(model, images)
@@ -206,7 +206,7 @@ class Scale(nn.Module):
 def test_wilson_against_its_definition():
     "The interval's ends are the p at which the observed share is exactly z standard errors away."
     for hits, n in ((0, 20), (3, 20), (10, 20), (500, 500), (7, 1000)):
-        low, high = wilson(hits, n)
+        low, high = _wilson(hits, n)
         assert low <= hits/n <= high and 0 <= low < high <= 1
         z = stats.norm.ppf(0.975)
         for p in {low, high} - {0.0, 1.0}:
@@ -222,16 +222,16 @@ def test_accuracy_counts_every_batch(model, images):
 
 @pytest.fixture(scope="module")
 def trace(model, images):
-    return attack_trace(model, images[0], 0, steps=4, target=7)
+    return _attack_trace(model, images[0], 0, steps=4, target=7)
 
 
 def test_trace(model, images, trace):
-    assert torch.equal(trace.images, attack_path(model, images[:1], 0, steps=4, targets=7)[:, 0])
+    assert torch.equal(trace.images, _attack_path(model, images[:1], 0, steps=4, targets=7)[:, 0])
     assert torch.allclose(trace.probabilities, model(trace.images).softmax(1), atol=1e-6)
     assert trace.maps.shape == (5, 2, 8, 8) and trace.goal == 7 and trace.distance <= 8/255
     wrong = (trace.probabilities.argmax(1) != 0).tolist()
     assert trace.fooled_at == (wrong.index(True) if True in wrong else None)
-    free = attack_trace(model, images[0], 0, steps=2)
+    free = _attack_trace(model, images[0], 0, steps=2)
     assert free.goal != 0
 
 
@@ -267,9 +267,9 @@ def test_javascript_agrees(trace):
     loud = np.array(js("amplified", noise[3], fig.eps, 10)).reshape(32, 32, 3)
     assert np.abs(loud - 255*np.clip(0.5 + 10*change, 0, 1)).max() <= 0.5 + 1e-6
     large = np.array(js("stretchMap", (maps[3, 1]/255).ravel(), [8, 8], [32, 32])).reshape(32, 32)
-    assert np.abs(large - stretch(ours[1], (32, 32))).max() < 1e-6
+    assert np.abs(large - stretch_contrast(ours[1], (32, 32))).max() < 1e-6
     assert np.array(js("stretchMap", np.arange(6.0), [2, 3], [5, 7])) == pytest.approx(
-        stretch(np.arange(6.0).reshape(2, 3), (5, 7)).ravel(), abs=1e-6)
+        stretch_contrast(np.arange(6.0).reshape(2, 3), (5, 7)).ravel(), abs=1e-6)
     ramp = np.linspace(0, 1, 1000, dtype=np.float32)
     jet = np.array([js("jetColor", float(v)) for v in ramp])
     assert np.abs(jet - heat_map(ramp[None])[0].astype(int)).max() <= 1

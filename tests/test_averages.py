@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from cam_course.averages import (
     BetaSlider,
     MouseSmoother,
+    _gesture,
+    _noise_left,
+    _noisy_wave,
+    _responsive,
+    _tracking_error,
+    effective_window,
     ewma,
     ewma_weights,
-    gesture,
     lag,
-    memory,
-    noise_left,
-    noisy_wave,
-    responsive,
     sma,
-    tracking_error,
     wma,
 )
 
@@ -57,7 +57,7 @@ def test_windows_are_pandas_rolling(xs, n):
 @settings(max_examples=200, deadline=None)
 @given(signals, st.floats(.001, 10), st.floats(0, 100))
 def test_the_adaptive_average_never_overshoots(xs, snap, sleep):
-    ys = responsive(xs, snap, sleep)
+    ys = _responsive(xs, snap, sleep)
     before, slack = np.r_[xs[0], ys[:-1]], 1e-12*max(1, np.abs(xs).max())
     assert (np.minimum(before, xs) - slack <= ys).all() and (ys <= np.maximum(before, xs) + slack).all()
 
@@ -78,13 +78,13 @@ def test_shapes_are_kept_and_inputs_left_alone():
     (lambda: ewma([1.], 1.), "beta must be in \\[0, 1\\), got 1.0"),
     (lambda: ewma([1.], -.1), "beta must be in"),
     (lambda: ewma(3.), "must be a sequence"),
-    (lambda: memory(1), "beta must be in"),
+    (lambda: effective_window(1), "beta must be in"),
     (lambda: lag(float("nan")), "beta must be in"),
     (lambda: sma([1, 2], 0), "got 0"),
     (lambda: wma([1, 2], -3), "n must be"),
-    (lambda: responsive([]), "with values in it"),
-    (lambda: responsive([[1.]]), "with values in it"),
-    (lambda: responsive([1.], snap=0), "snap must be > 0"),
+    (lambda: _responsive([]), "with values in it"),
+    (lambda: _responsive([[1.]]), "with values in it"),
+    (lambda: _responsive([1.], snap=0), "snap must be > 0"),
     (lambda: BetaSlider([1.]), "at least 2 points"),
     (lambda: BetaSlider([1., 2.], beta=1.), "beta must be in"),
     (lambda: MouseSmoother(beta=2), "beta must be in"),
@@ -98,14 +98,14 @@ def test_the_three_readings_of_beta_fit_the_weights():
         w = ewma_weights(5000, beta, debias=False)[::-1]
         assert w.sum() == pytest.approx(1)
         assert (w*np.arange(5000)).sum() == pytest.approx(lag(beta))
-        assert (w**2).sum() == pytest.approx(noise_left(beta))
-        assert (1 - w[0])**memory(beta) == pytest.approx(beta**(1/(1 - beta)))
+        assert (w**2).sum() == pytest.approx(_noise_left(beta))
+        assert (1 - w[0])**effective_window(beta) == pytest.approx(beta**(1/(1 - beta)))
 
 
 def test_tracking_error_is_pure_noise_for_a_still_signal_and_pure_delay_without_noise():
-    assert tracking_error(.9, 1e9, noise=2) == pytest.approx(4*noise_left(.9))
-    truth, _ = noisy_wave(4000, period=80, noise=0)
-    assert np.mean((ewma(truth, .9) - truth)[800:4000]**2) == pytest.approx(tracking_error(.9, 80, noise=0), rel=1e-6)
+    assert _tracking_error(.9, 1e9, noise=2) == pytest.approx(4*_noise_left(.9))
+    truth, _ = _noisy_wave(4000, period=80, noise=0)
+    assert np.mean((ewma(truth, .9) - truth)[800:4000]**2) == pytest.approx(_tracking_error(.9, 80, noise=0), rel=1e-6)
 
 
 def test_steps_outside_the_signal_are_brought_in():
@@ -113,6 +113,6 @@ def test_steps_outside_the_signal_are_brought_in():
 
 
 def test_the_gesture_stays_on_the_pad():
-    hand = gesture()
+    hand = _gesture()
     assert hand.shape == (240,) and hand.min() >= 0 and hand.max() <= 1023
     assert np.abs(np.diff(hand)).max() > 100 and (np.diff(hand) == 0).sum() > 60      # fast and resting parts

@@ -2,14 +2,14 @@
 import pytest
 import torch
 
-from cam_course.build import build_model
-from cam_course.config import recipe
-from cam_course.loop import epoch_batches
-from cam_course.main import run
-from cam_course.models.resnet import ResNet18
-from cam_course.models.whitened import WhitenedStem
-from cam_course.moves import AlternatingFlip, RandomCrop
-from cam_course.shapes import draw_shapes  # noqa: F401  (the data set below is made by it)
+from cam_course.app.config import recipe
+from cam_course.app.factory import build_model
+from cam_course.app.main import run
+from cam_course.base.geometric import AlternatingFlip, RandomCrop
+from cam_course.base.shapes import draw_shapes  # noqa: F401  (the data set below is made by it)
+from cam_course.base.whitened import WhitenedStem
+from cam_course.resnet import ResNet18
+from cam_course.training import epoch_batches
 from cam_course.transforms import Compose
 
 SMALL = {"dataset": "shapes", "n_train": 200, "n_test": 100, "width": 4, "epochs": 2, "batch_size": 40, "precision": "fp32"}
@@ -24,7 +24,7 @@ def both_epochs(seed, size):
     for epoch in (0, 1):
         order = torch.empty(60, dtype=torch.long)
         images = torch.cat([x for x, _ in epoch_batches(data, size, transform, None, seed, epoch)])
-        from cam_course.core import keyed_generator
+        from cam_course.base.core import keyed_generator
 
         order = torch.randperm(60, generator=keyed_generator(seed, "order", epoch))
         back = torch.empty_like(images)

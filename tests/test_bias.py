@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cam_course.bias import Audit, audit, dyed, map_shares, margins, rebalanced
+from cam_course.bias import Audit, _dyed, _margins, audit, map_shares, rebalanced
 from cam_course.data import ImageData, shapes
 from cam_course.gradcam import GradCAM
-from cam_course.localisation import mass_in_mask
-from cam_course.loop import predict
+from cam_course.localization import mass_in_mask
+from cam_course.training import predict
 
 PAIR = ("disc", "cross")
 
@@ -69,7 +69,7 @@ def test_the_difference_of_scores_sees_what_one_score_does_not():
     shares, empty = map_shares(judge(-1, -1), data, unit, named, "0")
     assert not empty.any() and torch.allclose(shares[0] + shares[2], torch.ones(12), atol=1e-6)
     rows = torch.tensor([[1.0, 4.0, 2.0], [5.0, 0.0, -1.0]])
-    assert [f(row).item() for f, row in zip(margins(torch.tensor([1, 2])), rows, strict=True)] == [2.0, -6.0]
+    assert [f(row).item() for f, row in zip(_margins(torch.tensor([1, 2])), rows, strict=True)] == [2.0, -6.0]
 
 
 def test_near_is_one_cell_of_the_map_around_the_cue():
@@ -122,25 +122,25 @@ def test_what_never_occurs_cannot_be_repeated():
 
 def test_dye_lies_on_the_object_alone():
     data = shapes(300, seed=5, classes=PAIR)
-    painted = dyed(data, 0.9, seed=1)
+    painted = _dyed(data, 0.9, seed=1)
     outside = ~data.masks.expand(-1, 3, -1, -1)
     assert torch.equal(painted.x[outside], data.x[outside]) and not torch.equal(painted.x, data.x)
     assert torch.equal(painted.extra["cue_mask"], data.masks[:, 0])
     assert (painted.extra["cue"] == data.y).float().mean().item() == pytest.approx(0.9, abs=0.05)
-    assert torch.equal(dyed(data, 0.5, strength=0).x, data.x)
-    pure = dyed(data, 1.0, strength=1)
+    assert torch.equal(_dyed(data, 0.5, strength=0).x, data.x)
+    pure = _dyed(data, 1.0, strength=1)
     for c, color in ((0, (13, 76, 255)), (1, (255, 140, 0))):
         inside = pure.x.movedim(1, -1)[data.masks[:, 0] & (data.y == c)[:, None, None]]
         assert (inside.int() - torch.tensor(color)).abs().max() <= 1
-    twins = dyed(data, 0.0, strength=1)
+    twins = _dyed(data, 0.0, strength=1)
     assert (twins.extra["cue"] != data.y).all()
 
 
 @pytest.mark.parametrize(("call", "says"), [
-    (lambda: dyed(shapes(20), 0.9), "two classes with one object each"),
-    (lambda: dyed(shapes(20, classes=PAIR, second_object=True), 0.9), "one object each"),
-    (lambda: dyed(shapes(20, classes=PAIR), 9), "agreement must be .* got 9"),
-    (lambda: dyed(shapes(20, classes=PAIR), 0.9, strength=2), "strength must be"),
+    (lambda: _dyed(shapes(20), 0.9), "two classes with one object each"),
+    (lambda: _dyed(shapes(20, classes=PAIR, second_object=True), 0.9), "one object each"),
+    (lambda: _dyed(shapes(20, classes=PAIR), 9), "agreement must be .* got 9"),
+    (lambda: _dyed(shapes(20, classes=PAIR), 0.9, strength=2), "strength must be"),
 ])
 def test_wrong_data_is_refused(call, says):
     with pytest.raises(ValueError, match=says): call()

@@ -17,9 +17,9 @@ import pytest
 import stamps
 from PIL import Image
 
-import cam_course.reading
+import cam_course.app.static_analysis
 from cam_course.__main__ import cli
-from cam_course.check import RULES, check_notebook
+from cam_course.app.submission_check import RULES, check_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT = chapters.chapter("The assignment")
@@ -233,20 +233,20 @@ TAIL = [
 ]
 WAYS: dict[str, list[tuple]] = {
     "a module by its name": [
-        ("import cam_course.main as m\nimport cam_course.config as c",),
+        ("import cam_course.app.main as m\nimport cam_course.app.config as c",),
         ("result = m.run(c.recipe('assignment', width=16))\nprint(result.log)", log()),
         *TAIL,
     ],
     "TrainConfig and replace": [
-        ("from dataclasses import replace\nfrom cam_course.config import TrainConfig\nfrom cam_course.main import run",),
+        ("from dataclasses import replace\nfrom cam_course.app.config import TrainConfig\nfrom cam_course.app.main import run",),
         ("base: TrainConfig = TrainConfig(epochs=2)\nkw = {**{'width': 16}, 'epochs': 4*5}\nprint(base)", stream("base")),
         ("result = run(config=replace(base, **kw))\nprint(result.log)", log()),
         *TAIL,
     ],
     "Trainer": [
         ("from cam_course.data import load_cifar10\nfrom cam_course.gallery import Misclassified",),
-        ("from cam_course.transforms import Cutout as CutOut, Normalize, RandomCrop, Compose",),
-        ("from cam_course.models.resnet import ResNet18\nfrom cam_course.trainer import Trainer\nimport torch",),
+        ("from cam_course.base.geometric import RandomCrop; from cam_course.transforms import Cutout as CutOut, Normalize, Compose",),
+        ("from cam_course.resnet import ResNet18\nfrom cam_course.app.trainer import Trainer\nimport torch",),
         ("train, test = load_cifar10(), load_cifar10(split='test')\nmodel = ResNet18()\nn = 20",),
         ("crop = RandomCrop(32, padding=4)\naugment = Compose([crop, CutOut(16), Normalize.of(train)])",),
         ("t = Trainer(model, train, test, torch.optim.SGD(model.parameters(), 0.1), epochs=n, transform=augment)",),
@@ -260,14 +260,14 @@ WAYS: dict[str, list[tuple]] = {
     ],
     "the command line": [
         ("%%time\n!cam-course train --recipe assignment --width 16 --epochs 20 --name a  # two hours", log()),
-        ("%matplotlib inline\nfrom IPython.display import Image\nfrom cam_course.main import resume_run",),
+        ("%matplotlib inline\nfrom IPython.display import Image\nfrom cam_course.app.main import resume_run",),
         ("Image('runs/a/figures/curves.png')", png(1)),
         ("Image('runs/a/figures/misclassified.png')", png(2)),
         ("result = resume_run('runs/a')\nresult.plot_cams()", png(3)),
     ],
     "the module as a command": [
         ("!python -m cam_course train --recipe assignment --width 16 --epochs 20 --name a", log()),
-        ("from IPython.display import Image\nfrom cam_course.main import resume_run",),
+        ("from IPython.display import Image\nfrom cam_course.app.main import resume_run",),
         ("Image('runs/a/figures/curves.png')", png(1)),
         ("Image('runs/a/figures/misclassified.png')", png(2)),
         ("result = resume_run('runs/a')\nresult.plot_cams()", png(3)),
@@ -359,7 +359,7 @@ def test_missing_huge_and_folder(tmp_path):
         check_notebook(tmp_path)
     huge = tmp_path / "huge.ipynb"
     with open(huge, "wb") as file:
-        file.truncate(cam_course.reading.LARGEST + 1)  # sparse: takes no room
+        file.truncate(cam_course.app.static_analysis._LARGEST + 1)  # sparse: takes no room
     with pytest.raises(ValueError, match="100 MB, the limit is 100"):
         check_notebook(huge)
 

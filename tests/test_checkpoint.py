@@ -6,8 +6,8 @@ import warnings
 import pytest
 import torch
 
-from cam_course.checkpoint import Checkpoints, load_checkpoint, pack_state, save_checkpoint, unpack_state
-from cam_course.core import DataError
+from cam_course.base.checkpoints import Checkpoints, _pack_state, _unpack_state, load_checkpoint, save_checkpoint
+from cam_course.base.core import DataError
 
 STATE = {
     "model": {"w": torch.randn(3, 2), "count": torch.tensor(7), "empty": torch.empty(0)},
@@ -43,7 +43,7 @@ def test_channels_last_and_shared_tensors(tmp_path):
 
 def test_objects_are_refused_by_name():
     with pytest.raises(TypeError, match="/model/thing, a set"):
-        pack_state({"model": {"thing": {1}}})
+        _pack_state({"model": {"thing": {1}}})
 
 
 def test_every_optimizer_of_torch_round_trips():
@@ -60,10 +60,10 @@ def test_every_optimizer_of_torch_round_trips():
         for _ in range(3):
             p.grad = torch.randn(3)
             optimizer.step()
-        skeleton, tensors = pack_state(optimizer.state_dict())
+        skeleton, tensors = _pack_state(optimizer.state_dict())
         other = make([p], lr=0.5)
-        other.load_state_dict(unpack_state(skeleton, tensors))
-        assert same(pack_state(other.state_dict())[1], tensors)
+        other.load_state_dict(_unpack_state(skeleton, tensors))
+        assert same(_pack_state(other.state_dict())[1], tensors)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 7, 8, 9, 100, -1])

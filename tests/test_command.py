@@ -20,10 +20,10 @@ from PIL import Image
 from cam_course import __main__ as shell
 from cam_course import __version__
 from cam_course.__main__ import cli
-from cam_course.config import RECIPES, SETTINGS, recipe
+from cam_course.app.config import RECIPES, SETTINGS, recipe
+from cam_course.app.main import run
 from cam_course.data import load_data
 from cam_course.lr_curve import METHODS
-from cam_course.main import run
 
 COMMANDS = ["train", "resume", "find-lr", "results", "report", "data", "explain", "check"]
 SMALL = ["--dataset", "shapes", "--n-train", "120", "--n-test", "30", "--width", "2", "--batch-size", "20", "--device", "cpu"]
@@ -198,13 +198,13 @@ def test_find_lr_leaves_a_picture_and_the_numbers(tmp_path, monkeypatch, capsys)
 def test_find_lr_is_of_the_training_that_run_makes(monkeypatch):
     "The first loss of the test is that of the training's first batch: same net, images, order and augmentation."
     config = recipe("best20", dataset="shapes", n_train=120, n_test=30, width=2, batch_size=20, device="cpu", held_out=0.25, epochs=1)
-    from cam_course import build
+    from cam_course.app import factory
     losses = []
-    real = build.Trainer.__init__.__globals__["train_step"]
-    monkeypatch.setitem(build.Trainer.__init__.__globals__, "train_step", lambda *a: losses.append(real(*a)) or losses[-1])
-    train, test = build.images_of(config)
-    build.build_trainer(config, train, test).fit()
-    found = build.find_lr(config, 5, 1e-4, 1e-3, progress=False)
+    real = factory.Trainer.__init__.__globals__["train_step"]
+    monkeypatch.setitem(factory.Trainer.__init__.__globals__, "train_step", lambda *a: losses.append(real(*a)) or losses[-1])
+    train, test = factory.load_images(config)
+    factory.build_trainer(config, train, test).fit()
+    found = factory.find_lr(config, 5, 1e-4, 1e-3, progress=False)
     assert found.loss[0] == pytest.approx(losses[0][0].item(), rel=1e-5)
 
 

@@ -11,18 +11,18 @@ import torch
 from torch import nn
 
 from cam_course.__main__ import cli
-from cam_course.build import build_model, load_model
-from cam_course.config import CHANGEABLE, RECIPES, SETTINGS, TrainConfig, recipe
-from cam_course.core import check_number, keyed_generator, seed_everything
+from cam_course.app.config import CHANGEABLE, RECIPES, SETTINGS, TrainConfig, recipe
+from cam_course.app.factory import build_model, load_model
+from cam_course.app.main import read_config, resume_run, run
+from cam_course.app.trainer import Trainer
+from cam_course.base.core import check_number, keyed_generator, seed_everything
+from cam_course.base.geometric import AlternatingFlip, RandomCrop, RandomHorizontalFlip
+from cam_course.base.whitened import WhitenedNet
 from cam_course.data import ImageData, shapes
-from cam_course.loop import epoch_batches, predict, train_step
-from cam_course.main import read_config, resume_run, run
-from cam_course.models.resnet import BasicBlock, ResNet18, Shortcut, make_norm, stages
-from cam_course.models.whitened import WhitenedNet
-from cam_course.moves import AlternatingFlip
 from cam_course.optimizers import make_optimizer
-from cam_course.trainer import Trainer
-from cam_course.transforms import AddGaussianNoise, Compose, Cutout, RandomCrop, RandomHorizontalFlip, RandomRotation
+from cam_course.resnet import BasicBlock, ResNet18, _make_norm, _Shortcut, _stages
+from cam_course.training import epoch_batches, predict, train_step
+from cam_course.transforms import AddGaussianNoise, Compose, Cutout, RandomRotation
 
 ROOT = Path(__file__).resolve().parent.parent
 FIELDS = [f.name for f in dataclasses.fields(TrainConfig)]
@@ -95,8 +95,8 @@ def batch(**options) -> torch.Tensor:
 
 
 T16_BENEATH = {
-    "make_norm": (lambda: make_norm("bach", 4), "unknown norm 'bach'"),
-    "Shortcut": (lambda: Shortcut(2, 4, 2, "bach"), "unknown norm 'bach'"),
+    "make_norm": (lambda: _make_norm("bach", 4), "unknown norm 'bach'"),
+    "Shortcut": (lambda: _Shortcut(2, 4, 2, "bach"), "unknown norm 'bach'"),
     "BasicBlock norm": (lambda: BasicBlock(2, 2, norm="bach"), "unknown norm 'bach'"),
     "BasicBlock residual": (lambda: BasicBlock(2, 2, residual="no"), "residual must be True or False, got 'no'"),
     "BasicBlock stride": (lambda: BasicBlock(2, 2, 0), "stride must be a whole number >= 1, got 0"),
@@ -166,7 +166,7 @@ def test_t17_numbers_of_numpy_in_nets_transforms_and_optimizers():
         assert repr(own) == repr(theirs)
         drawn = (t(x, torch.Generator().manual_seed(0)) for t in (own, theirs))
         assert torch.equal(*drawn)
-    assert stages(ResNet18(width=np.int64(2)), np.int64(32)) == stages(ResNet18(width=2), 32)
+    assert _stages(ResNet18(width=np.int64(2)), np.int64(32)) == _stages(ResNet18(width=2), 32)
     group = make_optimizer("adam", [nn.Parameter(torch.ones(2))], lr=np.float32(0.5)).param_groups[0]
     assert group["lr"] == 0.5
 
@@ -184,7 +184,7 @@ def test_every_field_is_described_once_and_checks_its_own_default():
 
 
 def test_the_table_of_the_chapter_has_every_field():
-    cells = json.loads((ROOT/"nbs"/"38_config.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((ROOT/"nbs"/"config.ipynb").read_text(encoding="utf-8"))["cells"]
     shown = ["".join(o["data"]["text/markdown"]) for c in cells for o in c.get("outputs", []) if "text/markdown" in o.get("data", {})]
     rows = {line.split("|")[1].strip(" `"): [cell.strip() for cell in line.split("|")[2:-1]] for line in shown[0].splitlines()[2:]}
     assert list(rows) == FIELDS
@@ -196,7 +196,7 @@ def test_the_table_of_the_chapter_has_every_field():
 
 def test_nobody_else_lists_settings():
     "Resuming, tables, packing and the command line read the description: no second list of names is left in them."
-    for file in ("cam_course/main.py", "cam_course/__main__.py", "cam_course/results.py", "book/pack_weights.py"):
+    for file in ("cam_course/app/main.py", "cam_course/__main__.py", "cam_course/app/experiments.py", "book/pack_weights.py"):
         text = (ROOT/file).read_text(encoding="utf-8")
         for name in ("checkpoint_seconds", "label_smoothing", "weight_decay"):
             assert f'"{name}"' not in text, f"{file} names {name}"

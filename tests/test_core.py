@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from cam_course import core
+from cam_course.base import core
 
 QUIET = """
 import random, sys
@@ -22,7 +22,7 @@ def state():
     return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), torch.get_num_threads()
 
 before = state()
-import cam_course.core, cam_course.main, cam_course.trainer
+import cam_course.base.core, cam_course.app.main, cam_course.app.trainer
 assert before == state()
 heavy = "matplotlib.pyplot torchvision pyarrow accelerate tensorboard pytorch_grad_cam tyro anywidget".split()
 print([name for name in heavy if name in sys.modules])
@@ -185,7 +185,7 @@ def git(*words, cwd) -> str:
     return subprocess.run(["git", *who, *words], cwd=cwd, env=env, capture_output=True, text=True, check=True).stdout.strip()
 
 
-ASK = "from cam_course.core import environment; print(environment().get('commit'))"
+ASK = "from cam_course.base.core import environment; print(environment().get('commit'))"
 
 
 @pytest.mark.parametrize(("place", "tracked", "own"), [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from cam_course.core import DataError
+from cam_course.base.core import DataError
 from cam_course.data import ImageData, from_dataset, from_folder, load_data, shapes
 
 

@@ -21,9 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cam_course import cifar10 as module
-from cam_course.cifar10 import channel_stats, cifar10_arrays, fetch, image_files, write_pack
-from cam_course.core import DataError
+from cam_course.base import cifar10 as module
+from cam_course.base.cifar10 import channel_stats, cifar10_arrays, fetch, image_files, write_pack
+from cam_course.base.core import DataError
 from cam_course.data import CIFAR_MEAN, CIFAR_STD, load_cifar10, load_data
 
 JPEG_COPY = Path(__file__).parents[2]/"shared"/"cifar10-jpeg"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from cam_course.shapes import OUTLINES, contact_sheet, draw_shapes, pink_noise
+from cam_course.base.shapes import OUTLINES, contact_sheet, draw_shapes, pink_noise
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,19 @@
-"""cam_course.surfaces beyond what its chapter asserts: bad input, many starts, the figure's JavaScript."""
+"""cam_course.descent beyond what its chapter asserts: bad input, many starts, the figure's JavaScript."""
 import warnings
 
 import numpy as np
 import pytest
 from jsbox import load
 
-from cam_course.surfaces import (
+from cam_course.descent import (
     SURFACES,
     LearningRate,
     LeastSquares,
+    _line_data,
+    _minibatch_descend,
     best_rate,
     descend,
     hessian,
-    line_data,
-    minibatch_descend,
     quadratic,
     steps_needed,
     steps_to,
@@ -81,8 +81,8 @@ def test_divergence_is_silent_and_visible():
     (lambda: descend(SURFACES["bowl"], (1, 1), [0.1, 0.2], 3), "1 or 3 numbers"),
     (lambda: best_rate(0, 1), "0 < low <= high"),
     (lambda: best_rate(2, 1), "0 < low <= high"),
-    (lambda: minibatch_descend(line_data(10), (0, 0), 0.1, 11, 1), "1..10, got 11"),
-    (lambda: minibatch_descend(line_data(10), (0, 0), 0.1, 0, 1), "1..10, got 0"),
+    (lambda: _minibatch_descend(_line_data(10), (0, 0), 0.1, 11, 1), "1..10, got 11"),
+    (lambda: _minibatch_descend(_line_data(10), (0, 0), 0.1, 0, 1), "1..10, got 0"),
     (lambda: LearningRate(kappa=0.5), "kappa must be >= 1"),
 ])
 def test_bad_input_names_the_value(call, says):
@@ -104,20 +104,20 @@ def test_steps_to():
 def test_minibatches_are_an_epoch():
     x = np.eye(7)                                  # sample i touches weight i alone
     problem = LeastSquares(x, np.ones(7))
-    path = minibatch_descend(problem, np.zeros(7), 0.3, 3, 4, seed=5)
+    path = _minibatch_descend(problem, np.zeros(7), 0.3, 3, 4, seed=5)
     assert path.shape == (1 + 4*2, 7)              # the incomplete third batch is dropped
     touched = (np.diff(path, axis=0) != 0).sum(1)
     assert (touched == 3).all()
     for e in range(4):
         both = np.diff(path, axis=0)[2*e:2*e + 2] != 0
         assert not (both[0] & both[1]).any()       # without replacement
-    assert np.array_equal(path, minibatch_descend(problem, np.zeros(7), 0.3, 3, 4, seed=5))
-    assert not np.array_equal(path, minibatch_descend(problem, np.zeros(7), 0.3, 3, 4, seed=6))
+    assert np.array_equal(path, _minibatch_descend(problem, np.zeros(7), 0.3, 3, 4, seed=5))
+    assert not np.array_equal(path, _minibatch_descend(problem, np.zeros(7), 0.3, 3, 4, seed=6))
 
 
 def test_the_full_batch_is_plain_descent_and_finds_the_solution():
-    data = line_data(200, seed=3)
-    path = minibatch_descend(data, (-1.0, 4.0), 0.5, 200, 500)
+    data = _line_data(200, seed=3)
+    path = _minibatch_descend(data, (-1.0, 4.0), 0.5, 200, 500)
     assert np.allclose(path, descend(data.grad, (-1.0, 4.0), 0.5, 500), atol=1e-12)
     assert np.allclose(path[-1], data.solution(), atol=1e-8)
     assert np.allclose(data.loss(path[:5]), [data.loss(w) for w in path[:5]]) and data.loss(path).shape == (501,)

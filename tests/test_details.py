@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from cam_course import optimizers
-from cam_course.moves import AlternatingFlip, RandomCrop, RandomHorizontalFlip
-from cam_course.optimizers import SGD, OptimizerRace, first_difference, race_score
-from cam_course.surfaces import SURFACES
+from cam_course.base.geometric import AlternatingFlip, RandomCrop, RandomHorizontalFlip
+from cam_course.descent import SURFACES
+from cam_course.optimizers import SGD, OptimizerRace, _first_difference, _race_score
 from cam_course.transforms import Compose, Normalize, RandomRotation
 
 TORCH = {n: n for n in ("SGD", "Adagrad", "Adadelta", "Adam", "AdamW")} | {"Nesterov": "SGD", "RMSProp": "RMSprop"}
@@ -36,7 +36,7 @@ def test_the_comparison_changes_rates_and_gradients_as_it_says():
             seen[-1][2][:] = [None if g is None else g.clone() for g in seen[-1][2]]
             return super().step(closure)
 
-    assert first_difference(lambda p: SGD(p, lr=0.1), lambda p: Watched(p, lr=0.1), steps=4, lr_factors={3: 0.5}) is None
+    assert _first_difference(lambda p: SGD(p, lr=0.1), lambda p: Watched(p, lr=0.1), steps=4, lr_factors={3: 0.5}) is None
     assert [lr for lr, *_ in seen] == [0.1, 0.1, 0.05, 0.05]
     rng = torch.Generator().manual_seed(0)
     shapes = ((3, 4), (5,), ())
@@ -57,7 +57,7 @@ def test_a_path_far_out_of_the_picture_has_no_score(name):
     middle, half = np.array([(x0 + x1)/2, (y0 + y1)/2]), np.array([x1 - x0, y1 - y0])
     for side in ((1, 0), (-1, 0), (0, 1), (0, -1)):
         near, far = (np.array([middle, middle + f*half*side]) for f in (0.99, 1.01))
-        assert np.isfinite(race_score(surface, near)) and race_score(surface, far) == np.inf, side
+        assert np.isfinite(_race_score(surface, near)) and _race_score(surface, far) == np.inf, side
 
 
 def test_words_of_the_race():

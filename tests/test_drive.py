@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from cam_course.config import recipe
-from cam_course.main import run
-from cam_course.trainer import Interrupted
+from cam_course.app.config import recipe
+from cam_course.app.main import run
+from cam_course.app.trainer import Interrupted
 
 SIZE = {"dataset": "shapes", "n_train": 256, "n_test": 64, "width": 4, "epochs": 4, "batch_size": 32, "gallery": 4}
 

@@ -13,26 +13,26 @@ import torch
 from figpage import opened, shown, write_page
 from test_landscape import film
 
-from cam_course.adversarial import AttackExplorer, PixelModel, attack_trace, explore_attack
-from cam_course.averages import BetaSlider, MouseSmoother, noisy_wave
+from cam_course.adversarial import AttackExplorer, PixelModel, _attack_trace, explore_attack
+from cam_course.averages import BetaSlider, MouseSmoother, _noisy_wave
+from cam_course.base.cam_explorer import CamExplorer, explore_maps
+from cam_course.base.figures import Interactive, Tangent, bundle, stylesheet
 from cam_course.data import shapes
-from cam_course.explorer import CamExplorer, explore_maps
-from cam_course.figures import Interactive, Tangent, bundle, stylesheet
-from cam_course.localisation import MapThreshold, centre_prior, edge_map
+from cam_course.descent import LearningRate
+from cam_course.localization import MapThreshold, center_prior, edge_map
 from cam_course.lr_curve import FourRules
-from cam_course.models.resnet import ResNet18
 from cam_course.momentum import PhaseDiagram
-from cam_course.noise import NoiseEscape
 from cam_course.optimizers import OptimizerRace
 from cam_course.plateau import PlateauWatch
+from cam_course.resnet import ResNet18
+from cam_course.saddles import NoiseEscape
 from cam_course.schedules import OneCycleShape
-from cam_course.surfaces import LearningRate
 from cam_course.transforms import Normalize
 
 
 def map_threshold() -> MapThreshold:
     data = shapes(6)
-    maps = {"edges": edge_map(data.x, 8), "centre": centre_prior((8, 8)).expand(6, -1, -1)}
+    maps = {"edges": edge_map(data.x, 8), "centre": center_prior((8, 8)).expand(6, -1, -1)}
     return MapThreshold.of(data.x, data.masks[:, 0], maps, [data.class_names[c] for c in data.y])
 
 
@@ -46,12 +46,12 @@ def cam_explorer() -> CamExplorer:
 def attack() -> AttackExplorer:
     torch.manual_seed(0)
     model = PixelModel(ResNet18(width=4).eval(), Normalize((0.5,)*3, (0.25,)*3))
-    return explore_attack(attack_trace(model, torch.rand(3, 32, 32), 0, steps=4, target=7), [f"class {k}" for k in range(10)])
+    return explore_attack(_attack_trace(model, torch.rand(3, 32, 32), 0, steps=4, target=7), [f"class {k}" for k in range(10)])
 
 
 CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {   # by the module
     "figures": [Tangent],
-    "averages": [lambda: BetaSlider(noisy_wave()[1]), MouseSmoother],
+    "averages": [lambda: BetaSlider(_noisy_wave()[1]), MouseSmoother],
     "surfaces": [LearningRate],
     "momentum": [PhaseDiagram],
     "optimizers": [OptimizerRace],

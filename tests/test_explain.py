@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from cam_course import explanation
 from cam_course.__main__ import cli
-from cam_course.core import DataError
-from cam_course.explanation import Explanation, explain, explain_files, find_net
+from cam_course.app import explanation
+from cam_course.app.explanation import Explanation, explain, explain_files, find_net
+from cam_course.base.core import DataError
+from cam_course.base.weights import write_weights
 from cam_course.gradcam import GradCAM
-from cam_course.models.resnet import ResNet18
-from cam_course.models.weights import write_weights
 from cam_course.photographs import PhotoNet, imagenet_net, open_photograph, shipped_photographs
+from cam_course.resnet import ResNet18
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = {name: photo.path for name, photo in shipped_photographs().items()}
@@ -206,8 +206,8 @@ def test_a_file_of_weights(tmp_path):
 
 def test_a_run_folder(tmp_path):
     "The net that a run left is the net that explains; the data are not needed for it."
-    from cam_course.config import recipe
-    from cam_course.main import run
+    from cam_course.app.config import recipe
+    from cam_course.app.main import run
     config = recipe("assignment", dataset="shapes", n_train=64, n_test=32, epochs=1, width=4, batch_size=32,
                     runs=str(tmp_path), name="mine", device="cpu")
     result = run(config, figures=False)

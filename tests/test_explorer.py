@@ -5,8 +5,8 @@ import torch
 from figpage import opened
 from jsbox import load
 
-from cam_course.explorer import enlarged, explore_maps
-from cam_course.pictures import enlarge, heat_map, overlay, stretch
+from cam_course.base.cam_explorer import _enlarged, explore_maps
+from cam_course.base.rendering import enlarge, heat_map, overlay, stretch_contrast
 
 NAMES = ["cat", "dog", "<b>"]
 
@@ -25,9 +25,9 @@ def explorer(**settings):
 @pytest.mark.parametrize("size", [(32, 20), (33, 47), (8, 5), (3, 2), (320, 320)])
 def test_enlarging_is_the_same_three_times(size):
     js, cam = load("math/cams.js"), np.random.default_rng(1).random((8, 5))
-    want = enlarged(cam, size)
+    want = _enlarged(cam, size)
     assert np.array_equal(np.array(js("enlargeMap", cam.flatten(), 8, 5, *size), dtype=np.float32).reshape(size), want)
-    assert np.abs(want - stretch(cam, size)).max() <= 1e-6
+    assert np.abs(want - stretch_contrast(cam, size)).max() <= 1e-6
 
 
 @pytest.mark.parametrize("opacity", [0, .3, .5, 1])
@@ -38,7 +38,7 @@ def test_the_page_mixes_what_overlay_mixes(opacity, cmap):
     cam[0, 0], cam[-1, -1] = 0, 1
     colors = heat_map(np.arange(256)[None]/255, cmap)
     large = enlarge(photo, 40)
-    heat = enlarged(cam, large.shape[:2])
+    heat = _enlarged(cam, large.shape[:2])
     got = np.array(js("blend", photo.flatten(), 6, 5, heat.flatten(), colors.flatten(), opacity)).reshape(large.shape)
     exact = (1 - opacity)*large.astype(np.float64) + opacity*heat_map(heat, cmap).astype(np.float64)
     np.testing.assert_allclose(got, exact, rtol=0, atol=1e-9)

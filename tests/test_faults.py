@@ -19,9 +19,9 @@ import torch
 from faults import RECIPES, SMALL
 from faults_left import differences, fingerprint
 
-from cam_course import trainer as trainer_module
 from cam_course.__main__ import cli
-from cam_course.checkpoint import FolderInUse, hold
+from cam_course.app import trainer as trainer_module
+from cam_course.base.checkpoints import FolderInUse, lock_folder
 
 HERE = Path(__file__).resolve().parent
 LONG = bool(os.environ.get("CAM_COURSE_LONG"))
@@ -239,8 +239,8 @@ def test_what_a_loss_scaler_knows_is_kept(tmp_path):
 # ---- the folder
 
 
-HOLDER = "import sys, time; from cam_course.checkpoint import hold\n" \
-    "with hold(sys.argv[1]): print('held', flush=True); time.sleep(100)"
+HOLDER = "import sys, time; from cam_course.base.checkpoints import lock_folder\n" \
+    "with lock_folder(sys.argv[1]): print('held', flush=True); time.sleep(100)"
 
 
 def test_a_folder_that_another_process_has(stopped, undisturbed, capsys):
@@ -260,15 +260,15 @@ def test_a_folder_that_another_process_has(stopped, undisturbed, capsys):
 
 
 def test_a_lock_may_be_taken_twice_by_its_process(tmp_path):
-    with hold(tmp_path/"a"), hold(tmp_path/"a"):
+    with lock_folder(tmp_path/"a"), lock_folder(tmp_path/"a"):
         pass
-    with hold(tmp_path/"a"):
+    with lock_folder(tmp_path/"a"):
         ask = [sys.executable, "-c", HOLDER, tmp_path/"a"]
         assert FolderInUse.__name__ in subprocess.run(ask, capture_output=True, text=True, env=ONE_THREAD).stderr
     temporary = tmp_path/"a"/".last.safetensors.abcd1234.tmp"
     for path in (temporary, tmp_path/"a"/".other.tmp"):
         path.touch()
-    with hold(tmp_path/"a"):
+    with lock_folder(tmp_path/"a"):
         assert [p.name for p in (tmp_path/"a").iterdir() if p.suffix == ".tmp"] == [".other.tmp"]
 
 

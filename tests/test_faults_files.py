@@ -105,9 +105,9 @@ def test_evil_weights_are_refused(tmp_path):
     "A pickle under any name that this library reads weights from."
     import torch
 
-    from cam_course.checkpoint import load_checkpoint
-    from cam_course.core import DataError
-    from cam_course.models.weights import read_weights
+    from cam_course.base.checkpoints import load_checkpoint
+    from cam_course.base.core import DataError
+    from cam_course.base.weights import read_weights
     from cam_course.photographs import imagenet_net
 
     for name in ("w.safetensors", "w.pth", "w.pt"):

@@ -15,9 +15,9 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from PIL import Image
 
-from cam_course import figures as fg
-from cam_course.averages import BetaSlider, MouseSmoother, noisy_wave
-from cam_course.figures import Interactive, Tangent, bundle, label_lines, png, show, style
+from cam_course.averages import BetaSlider, MouseSmoother, _noisy_wave
+from cam_course.base import figures as fg
+from cam_course.base.figures import Interactive, Tangent, bundle, label_lines, png, show, style
 
 
 def run(code):
@@ -25,14 +25,14 @@ def run(code):
 
 
 def test_import_is_cheap():
-    heavy = run("import sys, cam_course.figures, cam_course.averages\n"
+    heavy = run("import sys, cam_course.base.figures, cam_course.averages\n"
                 "print(sorted({'matplotlib', 'anywidget', 'IPython', 'PIL', 'torch'} & set(sys.modules)))")
     assert heavy.strip() == "[]"
 
 
 def test_show_in_a_plain_process_prints_the_words():
     out = run("import matplotlib; matplotlib.use('agg')\nimport matplotlib.pyplot as plt\n"
-              "from cam_course.figures import show\nshow(plt.figure(), 'two lines cross'); print(plt.get_fignums())")
+              "from cam_course.base.figures import show\nshow(plt.figure(), 'two lines cross'); print(plt.get_fignums())")
     assert out.splitlines() == ["two lines cross", "[]"]
 
 
@@ -116,7 +116,7 @@ def test_bundle_takes_each_file_once_and_in_order(tmp_path):
     assert bundle(tmp_path/"c.js") == "const a = 1;\n\nconst b = a + 1;\n\nexport default a + b;\n"
 
 
-@pytest.mark.parametrize("make", [Tangent, lambda: BetaSlider(noisy_wave()[1]), MouseSmoother])
+@pytest.mark.parametrize("make", [Tangent, lambda: BetaSlider(_noisy_wave()[1]), MouseSmoother])
 def test_a_figure_carries_view_picture_and_words(make):
     figure = make()
     data, meta = figure._repr_mimebundle_()

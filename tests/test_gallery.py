@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import nn
 
-from cam_course.confusion import confusion_matrix, plot_confusion
+from cam_course.app.trainer import Trainer
+from cam_course.base.confusion import confusion_matrix, plot_confusion
 from cam_course.data import ImageData, shapes
 from cam_course.gallery import (
-    ORDERS,
+    _ORDERS,
     Misclassified,
     TensorBoardGallery,
-    browse,
-    pair_maps,
-    pair_pictures,
-    save_html,
+    _browse,
+    _pair_maps,
+    _pair_pictures,
+    _save_html,
 )
-from cam_course.models.resnet import ResNet18
-from cam_course.trainer import Trainer
+from cam_course.resnet import ResNet18
 from cam_course.transforms import Normalize
 
 
@@ -73,7 +73,7 @@ def test_finding_and_drawing_leave_the_model_alone(found):
 def test_orders(found):
     _, _, errors = found
     m = len(errors)
-    assert all(sorted(errors.order(by).tolist()) == list(range(m)) for by in ORDERS)
+    assert all(sorted(errors.order(by).tolist()) == list(range(m)) for by in _ORDERS)
     sure = errors.confidence[errors.order("confidence")]
     assert (sure.diff() <= 0).all() and torch.equal(sure.flip(0), errors.confidence[errors.order("doubt")])
     assert torch.equal(errors.order("random", 1), errors.order("random", 1))
@@ -114,7 +114,7 @@ def test_a_perfect_model_has_no_gallery():
     with pytest.raises(ValueError, match="no error to show"):
         errors.plot()
     with pytest.raises(ValueError, match="no error to browse"):
-        browse(errors, oracle)
+        _browse(errors, oracle)
     assert "All 20 right" in plot_confusion(errors.confusion(), errors.class_names).alt_text
 
 
@@ -139,17 +139,17 @@ def test_galleries_show_each_image_pixel_by_pixel(found, n):
 def test_pair_maps_share_a_scale(found):
     model, data, errors = found
     positions = torch.arange(4)
-    maps = pair_maps(errors, model, positions)
+    maps = _pair_maps(errors, model, positions)
     assert maps.layers == ("layer3",) and maps.raw[0].shape == (4, 2, 8, 8)
     assert torch.equal(maps.targets, torch.stack([errors.predicted[:4], errors.true[:4]], 1))
     raw = torch.tensor([[[4., -1.], [0., 0.]], [[1., 0.], [0., -9.]]])
     image = torch.zeros(3, 32, 32, dtype=torch.uint8)
-    _, answer, truth, difference = pair_pictures(image, raw, opacity=1, size=32)
-    from cam_course.pictures import heat_map, signed_map
+    _, answer, truth, difference = _pair_pictures(image, raw, opacity=1, size=32)
+    from cam_course.base.rendering import heat_map, signed_map
     assert np.array_equal(answer[0, 0], heat_map(np.ones((1, 1)))[0, 0])
     assert np.array_equal(truth[0, 0], heat_map(np.full((1, 1), .25))[0, 0])  # a quarter of the answer's peak
     assert np.array_equal(difference[-1, -1], signed_map(np.array([[9., -9.]]))[0, 0])
-    silent = pair_pictures(image, -raw.abs(), opacity=1)
+    silent = _pair_pictures(image, -raw.abs(), opacity=1)
     assert np.array_equal(silent[1][0, 0], heat_map(np.zeros((1, 1)))[0, 0])  # no NaN without evidence
 
 
@@ -157,7 +157,7 @@ def test_pairs_say_both_shares_and_both_peaks(found):
     model, _, errors = found
     fig = errors.compare(model, 2)
     chosen = errors.order("confidence")[:2]
-    maps = pair_maps(errors, model, chosen)
+    maps = _pair_maps(errors, model, chosen)
     for k, i in enumerate(chosen.tolist()):
         shares = errors.logits[i].softmax(0)
         for ax, c, peak in zip(fig.axes[4*k + 1:4*k + 3], (errors.predicted[i], errors.true[i]), maps.raw_max[0][k], strict=True):
@@ -176,7 +176,7 @@ def test_panels_without_evidence_are_labelled(found):
 
 def test_the_page_stands_alone(found, tmp_path):
     model, _, errors = found
-    save_html(errors, model, tmp_path/"page.html", n=5)
+    _save_html(errors, model, tmp_path/"page.html", n=5)
     text = (tmp_path/"page.html").read_text()
     assert text.count("<article>") == 5 and "http" not in text and "<script" not in text
     sources = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
@@ -184,14 +184,14 @@ def test_the_page_stands_alone(found, tmp_path):
     assert base64.b64decode(sources[0]).startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
     named = Misclassified(**{**vars(errors), "class_names": ("<b>&",)*10})
-    save_html(named, model, tmp_path/"page.html", n=1)
+    _save_html(named, model, tmp_path/"page.html", n=1)
     assert "<b>&" not in (tmp_path/"page.html").read_text().replace("<b>&lt;b&gt;&amp;", "")
 
 
 def test_the_browser_follows_its_controls(found):
     pytest.importorskip("ipywidgets", reason="the live browser needs ipywidgets")
     model, _, errors = found
-    box = browse(errors, model)
+    box = _browse(errors, model)
     (by, pair, seed), number, picture = box.children[0].children, box.children[1], box.children[2]
     first = picture.value
     number.value = 2

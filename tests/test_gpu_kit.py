@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from cam_course.config import recipe
-from cam_course.models.weights import read_weights
-from cam_course.results import sweep_folder
+from cam_course.app.config import recipe
+from cam_course.app.experiments import sweep_folder
+from cam_course.base.weights import read_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT/"book"/"gpu_kit"

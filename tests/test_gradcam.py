@@ -6,9 +6,9 @@ import torchvision
 from cams import Frozen, Small, images
 from torch import nn
 
+from cam_course.base.target_layers import resolve_layer, spatial_layers, suggest_layer
 from cam_course.gradcam import GradCAM, library_cam
-from cam_course.layers import resolve_layer, spatial_layers, suggest_layer
-from cam_course.models.resnet import ResNet18
+from cam_course.resnet import ResNet18
 
 
 @pytest.fixture

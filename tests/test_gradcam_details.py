@@ -3,9 +3,9 @@ import pytest
 import torch
 from cams import Small, images
 
+from cam_course.base.target_layers import spatial_layers
 from cam_course.data import shapes
 from cam_course.gradcam import GradCAM, _seen, gradcam_steps
-from cam_course.layers import spatial_layers
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import torchvision
 from cams import Small, formula, images
 from torch import nn
 
+from cam_course.base.target_layers import spatial_layers
 from cam_course.gradcam import GradCAM, library_cam, normalize_maps, weighted_maps
-from cam_course.layers import spatial_layers
-from cam_course.models.resnet import ResNet18, ResNet34
+from cam_course.resnet import ResNet18, ResNet34
 
 
 @pytest.fixture

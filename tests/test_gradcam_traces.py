@@ -8,9 +8,9 @@ import pytest
 import torch
 from cams import Frozen, Small, formula, images
 
+from cam_course.base.target_layers import check_layer, spatial_layers
 from cam_course.gradcam import GradCAM, library_cam
-from cam_course.layers import check_layer, spatial_layers
-from cam_course.models.resnet import ResNet18
+from cam_course.resnet import ResNet18
 
 
 @pytest.fixture

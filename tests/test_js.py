@@ -8,7 +8,7 @@ from jsbox import load
 from py_mini_racer import MiniRacer
 
 from cam_course import averages as av
-from cam_course import figures as fg
+from cam_course.base import figures as fg
 
 FILES = {p.relative_to(fg.JS).as_posix(): p.read_text("utf-8") for p in sorted(fg.JS.rglob("*.js"))}
 ENTRIES = [name for name, code in FILES.items() if "export default" in code]
@@ -50,17 +50,17 @@ def test_averages():
             same(js("ewma", xs, beta, debias), av.ewma(xs, beta, debias))
             same(js("ewmaWeights", 40, beta, debias), av.ewma_weights(40, beta, debias))
     for snap in (.001, .01, .3):
-        errors, hand = [0, 1, 50, 99.9, 100, 1e4], av.gesture() + xs[:240]/5
-        same([js("snapCurve", e, snap) for e in errors], av.snap_curve(errors, snap))
-        for sleep in (0., 4.): same(js("responsive", hand, snap, sleep), av.responsive(hand, snap, sleep))
+        errors, hand = [0, 1, 50, 99.9, 100, 1e4], av._gesture() + xs[:240]/5
+        same([js("snapCurve", e, snap) for e in errors], av._snap_curve(errors, snap))
+        for sleep in (0., 4.): same(js("responsive", hand, snap, sleep), av._responsive(hand, snap, sleep))
     same(js("rms", xs, xs[::-1]), np.sqrt(np.mean((xs - xs[::-1])**2)))
 
 
 def test_the_curve_of_the_first_figure():
     js, x = load("math/figures.js"), np.linspace(-2, 2, 81)
-    same([js("valley", float(v)) for v in x], fg.valley(x))
-    same([js("valleySlope", float(v)) for v in x], fg.valley_slope(x))
-    same(fg.valley_slope(x), (fg.valley(x + 1e-6) - fg.valley(x - 1e-6))/2e-6)
+    same([js("valley", float(v)) for v in x], fg._valley(x))
+    same([js("valleySlope", float(v)) for v in x], fg._valley_slope(x))
+    same(fg._valley_slope(x), (fg._valley(x + 1e-6) - fg._valley(x - 1e-6))/2e-6)
 
 
 def test_scales_there_and_back():

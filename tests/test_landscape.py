@@ -11,29 +11,29 @@ from jsbox import load
 from torch import nn
 from torch.func import grad, hessian, jacrev
 
-from cam_course.core import get_rng_state
+from cam_course.base.core import get_rng_state
 from cam_course.landscape import (
     SliceDescent,
-    bilinear,
-    filter_normalized,
-    filter_norms,
-    flatten,
-    follow,
+    _bilinear,
+    _filter_normalized,
+    _filter_norms,
+    _flatten,
+    _follow,
+    _loss_of,
+    _on_slice,
+    _plane_of,
+    _random_direction,
+    _unflatten,
+    _weights_of,
     hessian_product,
     lanczos,
-    loss_of,
-    on_slice,
-    plane_of,
     power_iteration,
-    random_direction,
     sharpness,
     slice_1d,
     slice_2d,
     top_eigenvalue,
-    unflatten,
-    weights_of,
 )
-from cam_course.models.resnet import ResNet18
+from cam_course.resnet import ResNet18
 
 CURVES = torch.tensor([9.0, 1.0], dtype=torch.float64)
 
@@ -50,14 +50,14 @@ def small_net(norm=True):
 
 def film(size=9):
     start = {"w": torch.tensor([1.0, 2.0], dtype=torch.float64)}
-    return on_slice(bowl, [follow(bowl, start, lr, 40, 4) for lr in (0.05, 0.1, 0.2)], start, size)
+    return _on_slice(bowl, [_follow(bowl, start, lr, 40, 4) for lr in (0.05, 0.1, 0.2)], start, size)
 
 
 def exact_hessian(loss, weights, relative=False, forward=True):
-    scale = flatten(filter_norms(weights)) if relative else 1
-    at = lambda v: loss(unflatten(scale*v + flatten(weights), weights))
+    scale = _flatten(_filter_norms(weights)) if relative else 1
+    at = lambda v: loss(_unflatten(scale*v + _flatten(weights), weights))
     # torch 2.15: jacfwd through batch norm on the batch's statistics gives a matrix that isn't even symmetric
-    return (hessian(at) if forward else jacrev(grad(at)))(torch.zeros_like(flatten(weights)))
+    return (hessian(at) if forward else jacrev(grad(at)))(torch.zeros_like(_flatten(weights)))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
@@ -66,7 +66,7 @@ def exact_hessian(loss, weights, relative=False, forward=True):
 @pytest.mark.parametrize("batch_stats", [False, True])
 def test_hessian_of_a_convolutional_net(norm, relative, batch_stats):
     net, x, y = small_net(norm)
-    loss, weights = loss_of(net, x, y, batch_stats=batch_stats), weights_of(net)
+    loss, weights = _loss_of(net, x, y, batch_stats=batch_stats), _weights_of(net)
     full = exact_hessian(loss, weights, relative, forward=not (norm and batch_stats))
     v = torch.randn(len(full), dtype=torch.float64)
     torch.testing.assert_close(full, full.T, rtol=0, atol=1e-9)
@@ -125,14 +125,14 @@ def test_nothing_touches_the_model():
     before = copy.deepcopy(model.state_dict()), [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     rng, modes = get_rng_state(), [m.training for m in model.modules()]
     for batch_stats in (False, True):
-        loss, w = loss_of(model, x, y, batch_stats=batch_stats), weights_of(model)
+        loss, w = _loss_of(model, x, y, batch_stats=batch_stats), _weights_of(model)
         assert "fc.weight" not in w and "conv1.weight" in w
-        d = filter_normalized(random_direction(w, 1), w)
+        d = _filter_normalized(_random_direction(w, 1), w)
         values = slice_1d(loss, w, d, [-1, 0, 1])
         assert values[1] == loss(w).item() and slice_2d(loss, w, d, d, [0], [-1, 0, 1])[:, 0] == pytest.approx(values)
         top_eigenvalue(loss, w, max_products=2)
         sharpness(loss, w, 0.1, steps=2)
-        follow(loss, w, 0.01, 1, 1)
+        _follow(loss, w, 0.01, 1, 1)
     for k, v in model.state_dict().items(): assert torch.equal(v, before[0][k]), k
     for p, g in zip(model.parameters(), before[1], strict=True): assert p.grad is None if g is None else torch.equal(p.grad, g)
     assert modes == [m.training for m in model.modules()] and not model.fc.weight.requires_grad
@@ -145,20 +145,20 @@ def test_nothing_touches_the_model():
 def test_batch_stats_are_those_of_training_mode():
     net, x, y = small_net()
     want = nn.functional.cross_entropy(copy.deepcopy(net).train()(x), y).item()
-    assert loss_of(net, x, y, batch_stats=True)(weights_of(net)).item() == pytest.approx(want, abs=1e-12)
-    assert loss_of(net, x, y)(weights_of(net)).item() != pytest.approx(want, abs=1e-3)
+    assert _loss_of(net, x, y, batch_stats=True)(_weights_of(net)).item() == pytest.approx(want, abs=1e-12)
+    assert _loss_of(net, x, y)(_weights_of(net)).item() != pytest.approx(want, abs=1e-3)
 
 
 def test_filter_normalization_by_hand():
     w = {"a": torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]]]), "b": torch.tensor([7.0, 7.0])}
-    d = filter_normalized({"a": torch.tensor([[[0.0, 2.0]], [[1.0, 1.0]]]), "b": torch.ones(2)}, w)
+    d = _filter_normalized({"a": torch.tensor([[[0.0, 2.0]], [[1.0, 1.0]]]), "b": torch.ones(2)}, w)
     assert d["a"].tolist() == [[[0, 5]], [[0, 0]]] and d["b"].tolist() == [0, 0]
-    still = filter_normalized({"a": torch.zeros(2, 1, 2), "b": torch.ones(2)}, w)
+    still = _filter_normalized({"a": torch.zeros(2, 1, 2), "b": torch.ones(2)}, w)
     assert torch.equal(still["a"], torch.zeros(2, 1, 2))         # no direction: no NaN
-    wide = random_direction({"w": torch.zeros(64, 3, 3, 3)}, 5)
-    assert torch.equal(wide["w"], random_direction({"w": torch.zeros(64, 3, 3, 3)}, 5)["w"])
+    wide = _random_direction({"w": torch.zeros(64, 3, 3, 3)}, 5)
+    assert torch.equal(wide["w"], _random_direction({"w": torch.zeros(64, 3, 3, 3)}, 5)["w"])
     w = {"w": torch.randn(64, 3, 3, 3)*torch.linspace(0.1, 9, 64)[:, None, None, None]}
-    torch.testing.assert_close(filter_norms(filter_normalized(wide, w)), filter_norms(w))
+    torch.testing.assert_close(_filter_norms(_filter_normalized(wide, w)), _filter_norms(w))
 
 
 def test_rise_in_a_ball():
@@ -170,18 +170,18 @@ def test_rise_in_a_ball():
 
 def test_follow_is_gradient_descent_and_stops_where_it_explodes():
     start = {"w": torch.tensor([1.0, 2.0], dtype=torch.float64)}
-    track = follow(bowl, start, 0.1, 20, 5)
+    track = _follow(bowl, start, 0.1, 20, 5)
     k = np.array(track.at)[:, None]
     np.testing.assert_allclose(track.points.numpy(), [1, 2]*(1 - 0.1*CURVES.numpy())**k, atol=1e-12)
     assert track.sharpness == pytest.approx([9]*5) and track.at == [0, 5, 10, 15, 20]
-    wild = follow(bowl, start, 50.0, 1000, 1)
+    wild = _follow(bowl, start, 50.0, 1000, 1)
     assert 10 < len(wild.at) < 1000 and np.isfinite(wild.loss).all() and torch.isfinite(wild.points).all()
 
 
 def test_the_plane_of_points():
     rng = torch.Generator().manual_seed(0)
     points = torch.randn(30, 2, generator=rng).double() @ torch.randn(2, 50, generator=rng).double() + 3
-    plane = plane_of(points)
+    plane = _plane_of(points)
     assert plane.share == pytest.approx(1)
     torch.testing.assert_close(plane.axes @ plane.axes.T, torch.eye(2, dtype=torch.float64))
     back = plane.middle + (points - plane.middle) @ plane.axes.T @ plane.axes
@@ -193,7 +193,7 @@ def test_the_film_shows_the_slice():
     assert len(compress(json.dumps([f.codes, f.runs]).encode())) < 60_000
     for r in f.runs:                                             # a plane through all of a two-weight net: exact
         for point, loss in zip(r["points"], r["loss"], strict=True):
-            assert 10**bilinear(f.grid(), f.extent, *point) == pytest.approx(loss, rel=0.1)
+            assert 10**_bilinear(f.grid(), f.extent, *point) == pytest.approx(loss, rel=0.1)
     steps = (f.levels[1] - f.levels[0])/65535
     assert f.grid().min() == f.levels[0] and f.grid().max() == pytest.approx(f.levels[1]) and steps < 1e-3
     f.step = 40
@@ -205,7 +205,7 @@ def test_javascript_agrees():
     js, rng = load("math/landscape.js"), np.random.default_rng(0)
     grid, extent = rng.normal(size=(7, 5)), [-2.0, 3.0, 1.0, 1.5]
     for x, y in [*rng.uniform((-3, 0.8), (4, 1.7), (60, 2)), (-2, 1), (3, 1.5), (3, 1), (0.5, 1.25)]:
-        assert js("bilinear", grid.ravel(), 5, extent, x, y) == pytest.approx(bilinear(grid, extent, x, y), abs=1e-9)
+        assert js("bilinear", grid.ravel(), 5, extent, x, y) == pytest.approx(_bilinear(grid, extent, x, y), abs=1e-9)
     f = film()
     np.testing.assert_allclose(js("unpacked", f.codes, *f.levels), f.grid().ravel(), rtol=0, atol=1e-9)
     at = [0, 15, 30, 45]

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from cam_course.base.rendering import enlarge, image_html, overlay
 from cam_course.data import shapes
-from cam_course.gradcam import GradCAM, live_cam
-from cam_course.lr_finder import Batches, LRFinder, live_range_test
-from cam_course.models.resnet import ResNet18
-from cam_course.photographs import imagenet_net, live_photograph
-from cam_course.pictures import as_html, enlarge, overlay
+from cam_course.gradcam import GradCAM, live_cam, live_photograph
+from cam_course.lr_finder import DataBatches, LRFinder, live_range_test
+from cam_course.photographs import imagenet_net
+from cam_course.resnet import ResNet18
 from cam_course.transforms import Normalize
 
 pytest.importorskip("ipywidgets", reason="the live parts need ipywidgets")
@@ -35,20 +35,20 @@ def net():
 
 def test_a_picture_travels_inside_its_tag():
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    page = as_html(image, 'a "map" of <cats> & dogs')
+    page = image_html(image, 'a "map" of <cats> & dogs')
     assert np.array_equal(pictures(page)[0], image)
     assert 'alt="a &quot;map&quot; of &lt;cats&gt; &amp; dogs"' in page
-    assert np.array_equal(pictures(as_html(np.float32(image/255), "floats"))[0], image)
+    assert np.array_equal(pictures(image_html(np.float32(image/255), "floats"))[0], image)
 
 
 def test_a_click_runs_the_range_test_and_changes_nothing(net):
     data, before = shapes(130, seed=1), {k: v.clone() for k, v in net.state_dict().items()}
     finder = LRFinder(net, lambda p: torch.optim.SGD(p, lr=0.1), nn.functional.cross_entropy)
-    ends, steps, button, shown = live_range_test(finder, Batches(data, 64)).children
+    ends, steps, button, shown = live_range_test(finder, DataBatches(data, 64)).children
     assert not shown.value                          # nothing is computed before the click
     steps.value = 20
     button.click()
-    alone = finder.range_test(Batches(data, 64), 1e-7, 10, 20, progress=False)
+    alone = finder.range_test(DataBatches(data, 64), 1e-7, 10, 20, progress=False)
     assert len(pictures(shown.value)) == 1 and str(alone).splitlines()[0] in shown.value
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items()) and net.training
     ends.value = (2, 2)                             # an empty range: the error is shown, and the button lives on
@@ -92,7 +92,7 @@ def test_an_uploaded_photograph_is_mapped_and_a_bad_file_is_refused_in_words():
 
 
 def test_the_older_ipywidgets_hand_over_a_dict():
-    from cam_course.photographs import _uploaded
+    from cam_course.gradcam import _uploaded
     assert _uploaded({"mine.png": {"content": b"bytes"}}).read() == b"bytes"
     with pytest.raises(ValueError, match="no file"):
         _uploaded(())

@@ -1,4 +1,4 @@
-"""cam_course.localisation beyond what its chapter asserts: hand-counted cases, scipy, side effects, JavaScript."""
+"""cam_course.localization beyond what its chapter asserts: hand-counted cases, scipy, side effects, JavaScript."""
 import numpy as np
 import pytest
 import torch
@@ -9,11 +9,12 @@ from scipy import stats
 from torch import nn
 
 from cam_course.data import shapes
-from cam_course.localisation import (
+from cam_course.localization import (
     MapThreshold,
+    _blurred,
+    _uniform_map,
     area_under,
-    blurred,
-    centre_prior,
+    center_prior,
     class_preference,
     deletion_curve,
     edge_map,
@@ -23,11 +24,10 @@ from cam_course.localisation import (
     mass_in_mask,
     mean_interval,
     pointing_game,
-    randomisation_test,
+    randomization_test,
     rank_correlation,
-    uniform_map,
 )
-from cam_course.models.resnet import ResNet18
+from cam_course.resnet import ResNet18
 
 data = shapes(12, seed=3)
 mask = data.masks[:, 0]
@@ -114,9 +114,9 @@ def test_enlarging_is_opencvs():
     (lambda: deletion_curve(net(), images(), torch.ones(5, 8, 8), torch.zeros(6, dtype=torch.int64)), "as many maps"),
     (lambda: mean_interval(torch.ones(1)), "2 results or more"),
     (lambda: rank_correlation(torch.ones(2, 3, 3), torch.ones(2, 4, 4)), "one shape"),
-    (lambda: randomisation_test(net(), images(), targets=torch.zeros(5, dtype=torch.int64)), "one for each of 6"),
-    (lambda: randomisation_test(net(), images(), "layer9"), "no layer 'layer9'"),
-    (lambda: randomisation_test(net(), images(), stages=["head"]), "no layer 'head'"),
+    (lambda: randomization_test(net(), images(), targets=torch.zeros(5, dtype=torch.int64)), "one for each of 6"),
+    (lambda: randomization_test(net(), images(), "layer9"), "no layer 'layer9'"),
+    (lambda: randomization_test(net(), images(), stages=["head"]), "no layer 'head'"),
     (lambda: figure(threshold=0), "threshold"),
     (lambda: figure(image=9), "image"),
 ])
@@ -127,8 +127,8 @@ def test_bad_input_names_the_value(call, says):
 # ---- rivals
 
 def test_rivals():
-    assert uniform_map((3, 5)).eq(1).all() and uniform_map((3, 5)).shape == (3, 5)
-    bump = centre_prior((32, 32))
+    assert _uniform_map((3, 5)).eq(1).all() and _uniform_map((3, 5)).shape == (3, 5)
+    bump = center_prior((32, 32))
     torch.testing.assert_close(bump, bump.flip(0, 1))
     assert bump[15, 15] == bump.max() and bump[15, 23] == pytest.approx(np.exp(-(7.5**2 + 0.5**2)/(2*64)))
     ramp = torch.arange(32.0).expand(1, 3, 32, 32)
@@ -146,7 +146,7 @@ def test_rivals():
 def test_curves_against_a_loop():
     model, x, y = net(), images(4), torch.tensor([1, 2, 3, 4])
     maps = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))         # no ties
-    ground = blurred(x)
+    ground = _blurred(x)
     got = insertion_curve(model, x, maps, y, steps=4), deletion_curve(model, x, maps, y, steps=4)
     for i in range(4):
         order = maps[i].flatten().argsort(descending=True)
@@ -173,7 +173,7 @@ def test_blur_is_scipys():
     from scipy.ndimage import gaussian_filter
     x = images(2)
     want = gaussian_filter(x.numpy(), (0, 0, 3, 3), mode="nearest", truncate=3)
-    np.testing.assert_allclose(blurred(x, 3.0), want, atol=1e-5)
+    np.testing.assert_allclose(_blurred(x, 3.0), want, atol=1e-5)
 
 
 # ---- rank correlation, intervals
@@ -215,15 +215,15 @@ def test_the_model_stays_as_it_is_also_after_an_error():
     model.conv1.weight.requires_grad_(False)
     model.fc.weight.grad = torch.ones_like(model.fc.weight)
     before = state(model)
-    first = randomisation_test(model, images(), "layer3", seed=1)
+    first = randomization_test(model, images(), "layer3", seed=1)
     assert same(before, state(model))
 
     def breaks(net, x, classes): raise RuntimeError("in the middle")
-    with pytest.raises(RuntimeError, match="in the middle"): randomisation_test(model, images(), method=breaks)
+    with pytest.raises(RuntimeError, match="in the middle"): randomization_test(model, images(), method=breaks)
     assert same(before, state(model))
-    again = randomisation_test(model, images(), model.layer3, seed=1)                # by module, same draw
+    again = randomization_test(model, images(), model.layer3, seed=1)                # by module, same draw
     assert first.maps.equal(again.maps)
-    assert not randomisation_test(model, images(), "layer3", seed=2).maps.equal(first.maps)
+    assert not randomization_test(model, images(), "layer3", seed=2).maps.equal(first.maps)
 
 
 def test_what_is_randomised():
@@ -235,22 +235,22 @@ def test_what_is_randomised():
     names = ("fc", "layer4", "layer3", "layer2", "layer1", "bn1", "conv1")
     changed = lambda k: {n.split(".")[0] for n, v in seen[k].items() if n.endswith("weight") and not v.equal(model.state_dict()[n])}
     weights = set(names) - {"bn1"}                                                   # its fresh weights are ones: no change here
-    result = randomisation_test(model, images(), method=method)
+    result = randomization_test(model, images(), method=method)
     assert result.stages == names and result.correlation.shape == (7, 6)
     assert result.correlation.sub(1).abs().max() < 1e-12                             # a method that asks no network
     assert [changed(k) for k in range(8)] == [set(), *(weights & set(names[:k]) for k in range(1, 8))]
     seen.clear()
-    randomisation_test(model, images(), method=method, cascade=False, stages=("fc", "layer2"))
+    randomization_test(model, images(), method=method, cascade=False, stages=("fc", "layer2"))
     assert [changed(k) for k in range(3)] == [set(), {"fc"}, {"layer2"}]
 
 
 def test_classes_are_those_of_the_intact_model():
     model, x, asked = net(), images(), []
-    randomisation_test(model, x, method=lambda m, x, classes: asked.append(classes) or x.mean(1))
+    randomization_test(model, x, method=lambda m, x, classes: asked.append(classes) or x.mean(1))
     with torch.no_grad(): want = model(x).argmax(1)
     assert all(a.equal(want) for a in asked)
     asked.clear()
-    randomisation_test(model, x, targets=4, method=lambda m, x, classes: asked.append(classes) or x.mean(1))
+    randomization_test(model, x, targets=4, method=lambda m, x, classes: asked.append(classes) or x.mean(1))
     assert all(a.eq(4).all() and a.shape == (6,) for a in asked)
 
 
@@ -263,7 +263,7 @@ def test_weights_without_a_reset_are_shuffled():
         def forward(self, x): return x*self.scale
     model = nn.Sequential(nn.Conv2d(3, 64, 3), Scale(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 5)).eval()
     scales = []
-    randomisation_test(model, images(), method=lambda m, x, c: scales.append(m[1].scale.detach().flatten()) or x.mean(1),
+    randomization_test(model, images(), method=lambda m, x, c: scales.append(m[1].scale.detach().flatten()) or x.mean(1),
                        stages=["1"])
     assert scales[0].equal(torch.arange(1.0, 65)) and not scales[1].equal(scales[0])
     assert scales[1].sort().values.equal(scales[0])
@@ -272,7 +272,7 @@ def test_weights_without_a_reset_are_shuffled():
 # ---- the moving figure
 
 def figure(**state):
-    made = MapThreshold.of(data.x[:4], mask[:4], {"edges": edge_map(data.x[:4], 8), "centre": centre_prior((8, 8)).expand(4, -1, -1),
+    made = MapThreshold.of(data.x[:4], mask[:4], {"edges": edge_map(data.x[:4], 8), "centre": center_prior((8, 8)).expand(4, -1, -1),
                                                   "none": torch.zeros(4, 8, 8)}, [data.class_names[c] for c in data.y[:4]])
     fields = {f: getattr(made, f) for f in ("pixels", "masks", "maps", "methods", "titles", "size")}
     return MapThreshold(**fields, **state)

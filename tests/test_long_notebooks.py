@@ -37,7 +37,7 @@ for n in {KEPT!r}:
         if f.suffix != ".pyc" and (p := f.locate()).exists(): found[str(f)] = [p.stat().st_size, p.stat().st_mtime_ns]
 print(json.dumps(found))
 """
-LIBRARY = "import cam_course.main, json, sys; print(json.dumps([cam_course.main.__file__, sys.prefix]))"
+LIBRARY = "import cam_course.app.main, json, sys; print(json.dumps([cam_course.app.main.__file__, sys.prefix]))"
 
 
 def sh(*command: str | Path, cwd: Path, **env: str) -> str:

@@ -11,11 +11,11 @@ from cam_course.lr_curve import (
     FourRules,
     LRFinderResult,
     LRFinderSpread,
+    _largest_fall,
+    _valley_loss,
     four_rules,
-    largest_fall,
     local_line,
-    trimmed,
-    valley_loss,
+    trim_ends,
 )
 
 U = np.linspace(-7, 1, 100)
@@ -27,7 +27,7 @@ def curve(y, **kw): return LRFinderResult(LR[:len(y)], np.asarray(y), **kw)
 
 @pytest.mark.parametrize(("y", "says"), [
     (np.full(100, 2.3), "flat"), (np.linspace(2, 9, 100), "only rises"), (np.zeros(100), "flat"), (-np.ones(100), "flat"),
-    (valley_loss(U)[:9], "too short"), ([2.0], "too short"), ([], "no finite loss"), ([np.nan]*100, "no finite loss"),
+    (_valley_loss(U)[:9], "too short"), ([2.0], "too short"), ([], "no finite loss"), ([np.nan]*100, "no finite loss"),
     ([2.0, np.nan, 1.0], "too short"), (np.full(100, 1e30), "flat"), (np.full(100, 1e-30), "flat")])
 def test_curves_that_show_nothing(y, says):
     r = curve(y)
@@ -54,25 +54,25 @@ def test_standard_errors_of_a_fall():
     rng, u = np.random.default_rng(0), np.linspace(-6, 1, 80)
     truth = 2 - np.tanh(2*u)
     fits = np.array([local_line(u, truth + rng.normal(0, 0.1, 80))[0] for _ in range(400)])
-    found = np.array([largest_fall(u, truth + rng.normal(0, 0.1, 80)) for _ in range(400)])
+    found = np.array([_largest_fall(u, truth + rng.normal(0, 0.1, 80)) for _ in range(400)])
     spread = (fits[:, 20] - fits[:, 70]).std()
-    assert np.median(found[:, 0]) == pytest.approx(largest_fall(u, truth)[0], rel=0.05)
+    assert np.median(found[:, 0]) == pytest.approx(_largest_fall(u, truth)[0], rel=0.05)
     assert np.median(found[:, 0]/found[:, 1]) == pytest.approx(spread, rel=0.25)
-    assert largest_fall(u, truth[::-1])[0] == 0 and largest_fall(u, np.full(80, 3.7)) == (0, 0)
+    assert _largest_fall(u, truth[::-1])[0] == 0 and _largest_fall(u, np.full(80, 3.7)) == (0, 0)
 
 
 def test_ends_of_the_range_are_remarked():
     falling = curve(2.3 - 1/(1 + np.exp(-3*(U - 1))))
     assert all(isinstance(falling.suggestion(m), float) and "larger end_lr" in falling.why(m) for m in METHODS)
-    late = LRFinderResult(np.geomspace(1e-2, 10, 60), valley_loss(np.linspace(-2, 1, 60)))
+    late = LRFinderResult(np.geomspace(1e-2, 10, 60), _valley_loss(np.linspace(-2, 1, 60)))
     assert isinstance(late.suggestion("steep"), float) and "smaller start_lr" in late.why("steep")
-    assert "larger" not in curve(valley_loss(U)).why() and "smaller" not in curve(valley_loss(U)).why()
+    assert "larger" not in curve(_valley_loss(U)).why() and "smaller" not in curve(_valley_loss(U)).why()
     stopped = curve(2.3 - 1/(1 + np.exp(-3*(U - 1))), stopped_because="diverged: ...")
     assert "larger" not in stopped.why()
 
 
 def test_a_suggestion_does_not_depend_on_the_scale_of_the_loss():
-    y = valley_loss(U) + np.random.default_rng(0).normal(0, 0.03, 100)
+    y = _valley_loss(U) + np.random.default_rng(0).normal(0, 0.03, 100)
     for m in METHODS: assert curve(y).suggestion(m) == curve(1000*y).suggestion(m) == curve(y - 7).suggestion(m)
 
 
@@ -80,7 +80,7 @@ def test_a_suggestion_does_not_depend_on_the_scale_of_the_loss():
 def test_exact_on_a_noiseless_valley(mode):
     "Also with linear steps, whose points crowd at the right."
     lr = mode(1e-7 if mode is np.geomspace else 1e-4, 10 if mode is np.geomspace else 0.3, 400)
-    r = LRFinderResult(lr, valley_loss(np.log10(lr)))
+    r = LRFinderResult(lr, _valley_loss(np.log10(lr)))
     off = r.suggestion("steep", skip_start=0)/1e-2
     assert (0.8 < off < 1.25) if mode is np.geomspace else (0.5 < off < 2)
     assert 0.007 < r.suggestion("minimum", skip_start=0) < 0.032      # a line rounds the corner: early, never late
@@ -125,10 +125,10 @@ def test_valley_is_fastais():
 
 def test_trim():
     y = np.r_[np.linspace(2, 1, 80), np.geomspace(1.01, 300, 20)]
-    part = trimmed(y, ewma(y, 0.5))
+    part = trim_ends(y, ewma(y, 0.5))
     assert part.start == 10 and y[part].max() <= 2*2 - y.min() + 0.05 < y[part.stop]
-    assert trimmed(y[:80], y[:80]) == slice(8, 76) and trimmed(y[:80], y[:80], 3, 0) == slice(3, 80)
-    assert trimmed(y[:0], y[:0]) == slice(0, 0)
+    assert trim_ends(y[:80], y[:80]) == slice(8, 76) and trim_ends(y[:80], y[:80], 3, 0) == slice(3, 80)
+    assert trim_ends(y[:0], y[:0]) == slice(0, 0)
 
 
 @pytest.mark.parametrize(("lr", "loss", "says"), [([1, 2], [1], "give as many"), ([2, 1], [1, 1], "increasing"),
@@ -138,13 +138,13 @@ def test_bad_curves(lr, loss, says):
 
 
 def test_an_unknown_rule_is_named():
-    with pytest.raises(ValueError, match="'steepest'.*steep"): curve(valley_loss(U)).suggestion("steepest")
+    with pytest.raises(ValueError, match="'steepest'.*steep"): curve(_valley_loss(U)).suggestion("steepest")
 
 
 def test_a_spread_of_flat_curves_suggests_nothing():
     flat = LRFinderSpread((curve(np.ones(100)),)*3)
     assert flat.suggestion() is None and flat.range() is None and flat.plot() and "none" in str(flat)
-    mixed = LRFinderSpread((curve(valley_loss(U)), *flat.results))
+    mixed = LRFinderSpread((curve(_valley_loss(U)), *flat.results))
     assert mixed.suggestion() is None and mixed.range() is not None
     assert "none of the rules" in mixed.plot().axes[0].get_title(loc="left")
 
@@ -153,7 +153,7 @@ def test_a_spread_of_flat_curves_suggests_nothing():
 
 def test_javascript_agrees():
     js = load("math/lr_finder.js")
-    assert np.allclose(js("valleyLoss", U), valley_loss(U), rtol=0, atol=1e-12)
+    assert np.allclose(js("valleyLoss", U), _valley_loss(U), rtol=0, atol=1e-12)
     for seed, (noise, beta) in enumerate(itertools.product((0.003, 0.05, 0.3), (0.0, 0.8, 0.98))):
         figure = FourRules(noise=noise, beta=beta, seed=seed % 8)
         want = figure.reading()

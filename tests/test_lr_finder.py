@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from cam_course.averages import ewma
 from cam_course.data import shapes
 from cam_course.lr_curve import METHODS
-from cam_course.lr_finder import Batches, LRFinder
+from cam_course.lr_finder import DataBatches, LRFinder
 
 
 class Net(nn.Module):
@@ -277,11 +277,11 @@ def test_a_loader_gives_the_same_order_afterwards():
 def test_image_data_and_batches():
     data = shapes(64)
     finder = LRFinder(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), lambda p: torch.optim.SGD(p, lr=0.1), F.cross_entropy)
-    r = finder.range_test(Batches(data, 16), num_iter=12, progress=False)
+    r = finder.range_test(DataBatches(data, 16), num_iter=12, progress=False)
     assert len(r.lr) == 12
-    first, again, other = (next(iter(b)) for b in (Batches(data, 16), Batches(data, 16), Batches(data, 16, seed=1)))
+    first, again, other = (next(iter(b)) for b in (DataBatches(data, 16), DataBatches(data, 16), DataBatches(data, 16, seed=1)))
     assert torch.equal(first[0], again[0]) and not torch.equal(first[0], other[0])
-    orders = [y.tolist() for _, y in itertools.islice(Batches(data, 16), 8)]
+    orders = [y.tolist() for _, y in itertools.islice(DataBatches(data, 16), 8)]
     epochs = [sorted(itertools.chain(*part)) for part in (orders[:4], orders[4:])]
     assert orders[:4] != orders[4:] and epochs == [sorted(data.y.tolist())]*2
     assert len(finder.range_test(shapes(130), num_iter=3, progress=False).lr) == 3      # 128 a batch
@@ -302,7 +302,7 @@ def test_image_data_and_batches():
     (lambda f: LRFinder(f.model, f.optimizer, nn.CrossEntropyLoss(reduction="none")).range_test(pairs()),
      r"shape \(6,\): take its mean"),
     (lambda f: LRFinder(f.model, f.optimizer, lambda a, b: 1.0).range_test(pairs()), "got float"),
-    (lambda f: Batches(shapes(20), 50), "batch_size must be a whole number >= 1 and <= 20"),
+    (lambda f: DataBatches(shapes(20), 50), "batch_size must be a whole number >= 1 and <= 20"),
     (lambda f: f.over_seeds(0, pairs()), "k must be"),
 ])
 def test_bad_input_names_the_value(call, says):
@@ -327,7 +327,7 @@ def test_over_seeds():
     model = new()
     before, torch_state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     finder = LRFinder(model, lambda p: torch.optim.SGD(p, lr=0.1), F.cross_entropy)
-    make = lambda: finder.over_seeds(3, lambda seed: Batches(data, 16, seed=seed), new, num_iter=40, progress=False)
+    make = lambda: finder.over_seeds(3, lambda seed: DataBatches(data, 16, seed=seed), new, num_iter=40, progress=False)
     spread, again = make(), make()
     losses = [r.loss for r in spread.results]
     assert all(np.array_equal(a.loss, b) for a, b in zip(again.results, losses, strict=True))

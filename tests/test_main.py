@@ -14,10 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from cam_course.__main__ import cli
-from cam_course.build import build_model, build_optimizer, build_scheduler
-from cam_course.config import TrainConfig, recipe
+from cam_course.app.config import TrainConfig, recipe
+from cam_course.app.factory import build_model, build_optimizer, build_scheduler
+from cam_course.app.main import resume_run, run
 from cam_course.data import shapes
-from cam_course.main import resume_run, run
 
 TINY = [
     "--width",

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from cam_course.core import memory_format
-from cam_course.models.resnet import ResNet18, Shortcut
+from cam_course.base.core import memory_format
+from cam_course.resnet import ResNet18, _Shortcut
 
 ROOT = Path(__file__).resolve().parent.parent
 ISAS = ["AVX2", *(["DEFAULT"] if torch.backends.cpu.get_cpu_capability() != "AVX2" else [])]
@@ -68,7 +68,7 @@ def test_a_wrong_gradient_a_crash_and_a_hang_are_seen(monkeypatch):
 def test_a_shortcut_is_the_strided_convolution(channels, stride, layout):
     "Bit for bit the same maps, the same gradients to rounding, torchvision's names of weights."
     torch.manual_seed(0)
-    ours = Shortcut(channels, 2*channels, stride, "batch").to(memory_format=layout)
+    ours = _Shortcut(channels, 2*channels, stride, "batch").to(memory_format=layout)
     usual = nn.Sequential(nn.Conv2d(channels, 2*channels, 1, stride, bias=False), nn.BatchNorm2d(2*channels)).to(memory_format=layout)
     usual.load_state_dict(ours.state_dict())
     x = torch.randn(4, channels, 13, 10).to(memory_format=layout).requires_grad_()
@@ -113,9 +113,9 @@ FOREIGN = """
 import copy, torch, torch.nn.functional as F
 from gradients import foreign
 from cam_course.data import shapes
-from cam_course.loop import epoch_batches
+from cam_course.training import epoch_batches
 from cam_course.lr_finder import LRFinder
-from cam_course.trainer import Trainer
+from cam_course.app.trainer import Trainer
 from cam_course.transforms import Normalize
 
 torch.manual_seed(0)

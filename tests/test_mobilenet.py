@@ -11,21 +11,21 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cam_course.checkpoint import read_tensors
-from cam_course.core import DataError, memory_format
-from cam_course.gradcam import GradCAM
-from cam_course.layers import suggest_layer
-from cam_course.models import mobilenet
-from cam_course.models.mobilenet import (
-    WEIGHTS,
-    WEIGHTS_SHA256,
-    InvertedResidual,
+from cam_course.base import mobilenet
+from cam_course.base.checkpoints import read_tensors
+from cam_course.base.core import DataError, memory_format
+from cam_course.base.mobilenet import (
+    _WEIGHTS,
+    _WEIGHTS_SHA256,
     MobileNetV2,
-    SameConv2d,
-    dequantize,
+    _dequantize,
+    _InvertedResidual,
+    _SameConv2d,
     mobilenet_v2,
 )
-from cam_course.models.weights import weights_path
+from cam_course.base.target_layers import suggest_layer
+from cam_course.base.weights import weights_path
+from cam_course.gradcam import GradCAM
 from cam_course.photographs import imagenet_net, shipped_photographs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ def net() -> MobileNetV2: return mobilenet_v2()
 
 def interpreted(x: torch.Tensor) -> torch.Tensor:
     "The logits, from the file's list of operations alone."
-    tensors, texts = read_tensors(WEIGHTS)
+    tensors, texts = read_tensors(_WEIGHTS)
     values = {"image": x}
     for op in json.loads(texts["ops"]):
         if op["op"] == "add":
@@ -62,7 +62,7 @@ def interpreted(x: torch.Tensor) -> torch.Tensor:
 
 
 def logit_range() -> tuple[float, float]:
-    ops = json.loads(read_tensors(WEIGHTS)[1]["ops"])
+    ops = json.loads(read_tensors(_WEIGHTS)[1]["ops"])
     last = [op for op in ops if op["op"] == "conv"][-1]
     return last["low"], last["high"]
 
@@ -89,7 +89,7 @@ def test_a_port_that_is_wrong_is_seen(wrong):
 
 def test_the_same_padding_is_tensorflow_s():
     "Windows of an even side begin at pixel 0, of an odd one at -1: SAME of tf.nn.conv2d, by its definition."
-    conv = SameConv2d(1, 1, 3, stride=2)
+    conv = _SameConv2d(1, 1, 3, stride=2)
     nn.init.ones_(conv.weight)
     nn.init.zeros_(conv.bias)
     row = torch.tensor([1., 10, 100, 1000, 10000, 100000])
@@ -99,7 +99,7 @@ def test_the_same_padding_is_tensorflow_s():
 
 
 def test_shapes_names_and_size(net):
-    from cam_course.layers import spatial_layers
+    from cam_course.base.target_layers import spatial_layers
     sizes = {s.name: (s.channels, s.height, s.width) for s in spatial_layers(net, 224)}
     assert {n: sizes[n][1] for n in ("stem", "stage1", "stage2", "stage3", "stage4", "stage5", "head")} == {
         "stem": 112, "stage1": 112, "stage2": 56, "stage3": 28, "stage4": 14, "stage5": 7, "head": 7}
@@ -135,8 +135,8 @@ def test_layout_and_random_numbers():
 def test_a_net_of_ones_own(net):
     fresh = MobileNetV2(num_classes=3)
     assert fresh(torch.zeros(2, 3, 40, 40)).shape == (2, 3) and fresh.about == {}
-    assert InvertedResidual(8, 8)(torch.rand(1, 8, 5, 5)).shape == (1, 8, 5, 5)
-    assert isinstance(InvertedResidual(8, 8, expansion=1).expand, nn.Identity)
+    assert _InvertedResidual(8, 8)(torch.rand(1, 8, 5, 5)).shape == (1, 8, 5, 5)
+    assert isinstance(_InvertedResidual(8, 8, expansion=1).expand, nn.Identity)
     with pytest.raises(ValueError, match="num_classes"): MobileNetV2(0)
     for x in (torch.zeros(3, 9, 9), torch.zeros(1, 1, 9, 9), torch.zeros(1, 3, 9, 9, dtype=torch.uint8)):
         with pytest.raises(ValueError, match="images must be float"): net(x)
@@ -144,12 +144,12 @@ def test_a_net_of_ones_own(net):
 
 def test_bytes_to_weights():
     stored = torch.tensor([[0, 120], [121, 255]], dtype=torch.uint8)
-    torch.testing.assert_close(dequantize(stored, 0.5, 120), torch.tensor([[-60., 0], [0.5, 67.5]]))
+    torch.testing.assert_close(_dequantize(stored, 0.5, 120), torch.tensor([[-60., 0], [0.5, 67.5]]))
 
 
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(DataError, match="no weights of a MobileNetV2"): mobilenet_v2(weights_path("cifar10_jpeg"))
-    tensors, texts = read_tensors(WEIGHTS)
+    tensors, texts = read_tensors(_WEIGHTS)
     save_file(tensors, tmp_path/"ours.safetensors", texts)
     assert torch.equal(mobilenet_v2(tmp_path/"ours.safetensors").fc.weight, mobilenet_v2().fc.weight)
     save_file({k: v for k, v in tensors.items() if k != "conv52.bias"}, tmp_path/"less.safetensors", texts)
@@ -160,18 +160,18 @@ def test_other_files_are_refused(tmp_path):
 
 
 def test_the_file_is_the_published_one_with_its_licence():
-    assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == WEIGHTS_SHA256
-    licence = (WEIGHTS.parent/"LICENSE-mobilenet_v2-Apache-2.0").read_text(encoding="utf-8")
+    assert hashlib.sha256(_WEIGHTS.read_bytes()).hexdigest() == _WEIGHTS_SHA256
+    licence = (_WEIGHTS.parent/"LICENSE-mobilenet_v2-Apache-2.0").read_text(encoding="utf-8")
     assert "Apache License" in licence and "Version 2.0" in licence and len(licence) > 10_000
-    assert all(v.dtype == (torch.uint8 if k.endswith("weight") else torch.float32) for k, v in load_file(WEIGHTS).items())
+    assert all(v.dtype == (torch.uint8 if k.endswith("weight") else torch.float32) for k, v in load_file(_WEIGHTS).items())
 
 
 def test_a_changed_byte_is_noticed(tmp_path, monkeypatch):
-    data = bytearray(WEIGHTS.read_bytes())
+    data = bytearray(_WEIGHTS.read_bytes())
     data[-1] ^= 1
-    (tmp_path/WEIGHTS.name).write_bytes(data)
-    monkeypatch.setattr(mobilenet, "WEIGHTS", tmp_path/WEIGHTS.name)
-    with pytest.raises(DataError, match="reinstall cam-course"): mobilenet_v2(mobilenet.WEIGHTS)
+    (tmp_path/_WEIGHTS.name).write_bytes(data)
+    monkeypatch.setattr(mobilenet, "_WEIGHTS", tmp_path/_WEIGHTS.name)
+    with pytest.raises(DataError, match="reinstall cam-course"): mobilenet_v2(mobilenet._WEIGHTS)
 
 
 def test_answers_on_the_shipped_photographs():

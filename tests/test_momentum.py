@@ -3,17 +3,17 @@ import numpy as np
 import pytest
 from jsbox import load
 
+from cam_course.descent import SURFACES, steps_to
 from cam_course.momentum import (
     PhaseDiagram,
+    _measured_rate,
+    _spectral_radius,
     best_momentum,
     critical_beta,
     iteration_matrix,
-    measured_rate,
     momentum_descend,
-    spectral_radius,
     stability_limit,
 )
-from cam_course.surfaces import SURFACES, steps_to
 
 rng = np.random.default_rng(0)
 himmel = SURFACES["himmelblau"]
@@ -53,7 +53,7 @@ def test_no_other_pair_beats_the_best(nesterov):
     for kappa in (1.0, 3.0, 40.0, 900.0):
         a, b, best = best_momentum(1/kappa, 1, nesterov)
         ends = np.array([[1/kappa], [1.0]])
-        both = lambda lr, beta, c=ends: spectral_radius(lr, beta, c, nesterov).max(0)
+        both = lambda lr, beta, c=ends: _spectral_radius(lr, beta, c, nesterov).max(0)
         assert both(a, b) == pytest.approx(best, abs=3e-8)          # a double root: half the digits
         assert (both(rng.uniform(0, 4, 20_000), rng.uniform(0, 1, 20_000)) > best - 1e-9).all()
         near = both(a*rng.uniform(0.98, 1.02, 20_000), np.clip(b + rng.uniform(-0.02, 0.02, 20_000), 0, 0.999))
@@ -63,22 +63,22 @@ def test_no_other_pair_beats_the_best(nesterov):
 def test_the_critical_beta_is_the_minimum_over_beta():
     betas = np.linspace(0, 0.9999, 10_000)
     for x in (0.003, 0.2, 1.0, 2.5, 3.9):
-        assert betas[spectral_radius(x, betas).argmin()] == pytest.approx(critical_beta(x), abs=1e-4)
+        assert betas[_spectral_radius(x, betas).argmin()] == pytest.approx(critical_beta(x), abs=1e-4)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_the_border_of_stability(nesterov):
     betas = np.linspace(0, 0.99, 34)
     edge = stability_limit(betas, nesterov)
-    assert (spectral_radius(edge*(1 - 1e-6), betas, 1.0, nesterov) < 1).all()
-    assert (spectral_radius(edge*(1 + 1e-6), betas, 1.0, nesterov) > 1).all()
+    assert (_spectral_radius(edge*(1 - 1e-6), betas, 1.0, nesterov) < 1).all()
+    assert (_spectral_radius(edge*(1 + 1e-6), betas, 1.0, nesterov) > 1).all()
 
 
 def test_measured_rate():
     k = np.arange(300)
     paths = np.stack([0.9**k, (-0.5)**k, 0.97**k*np.cos(0.4*k), 1.05**k, 1e-200*0.1**k, np.ones(300), (k < 1)*1.0], 1)
-    assert np.allclose(measured_rate(paths), [0.9, 0.5, 0.97, 1.05, 0.1, 1, 0], rtol=2e-3, atol=0)
-    assert measured_rate(paths[:, 0]).shape == ()
+    assert np.allclose(_measured_rate(paths), [0.9, 0.5, 0.97, 1.05, 0.1, 1, 0], rtol=2e-3, atol=0)
+    assert _measured_rate(paths[:, 0]).shape == ()
 
 
 @pytest.mark.parametrize(("call", "says"), [
@@ -106,7 +106,7 @@ def test_javascript_agrees():
     for nesterov in (False, True):
         for lr, beta, kappa in rng.uniform((0, 0, 1), (4, 1, 500), (40, 3)):
             assert js("spectralRadius", lr, beta, 1/kappa, nesterov) == pytest.approx(
-                spectral_radius(lr, beta, 1/kappa, nesterov), abs=1e-9)
+                _spectral_radius(lr, beta, 1/kappa, nesterov), abs=1e-9)
             roots = np.linalg.eigvals(iteration_matrix(lr, beta, 1.0, nesterov))
             assert js("swings", lr, beta, 1, nesterov) == bool(np.abs(roots.imag).max() > 0)
             assert js("criticalBeta", lr, 1) == pytest.approx(critical_beta(lr), abs=1e-12)

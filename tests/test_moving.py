@@ -3,8 +3,8 @@
 import pytest
 from figpage import opened
 
-from cam_course.averages import BetaSlider, MouseSmoother, noisy_wave
-from cam_course.figures import INK, PALETTE, PALETTE_DARK, Tangent
+from cam_course.averages import BetaSlider, MouseSmoother, _noisy_wave
+from cam_course.base.figures import INK, PALETTE, PALETTE_DARK, Tangent
 
 
 def lines(page):
@@ -72,7 +72,7 @@ def test_finger_drags_the_point_but_scrolls_elsewhere(browser, tmp_path):
 
 
 def test_beta_slider_recomputes_in_the_page(browser, tmp_path):
-    with opened(browser, [BetaSlider(noisy_wave()[1])], tmp_path) as page:
+    with opened(browser, [BetaSlider(_noisy_wave()[1])], tmp_path) as page:
         assert said(page).startswith("β = 0.90: the newest point weighs 10 %, the last 10 points together 65 %")
         page.focus("input[type=range]")
         page.keyboard.press("ArrowRight")

@@ -52,8 +52,8 @@ def test_children_that_hang_or_die_are_noticed():
 
 def test_coverage_is_summed_right():
     counts = {"num_statements": 8, "covered_lines": 6, "num_branches": 4, "covered_branches": 1}
-    told = measure_coverage.summary({"totals": counts, "files": {"cam_course/core.py": {"summary": counts}}})
-    assert (told["lines_percent"], told["branches_percent"], told["modules"]["core.py"]["lines"]) == (75.0, 25.0, 8)
+    told = measure_coverage.summary({"totals": counts, "files": {"cam_course/base/core.py": {"summary": counts}}})
+    assert (told["lines_percent"], told["branches_percent"], told["modules"]["base/core.py"]["lines"]) == (75.0, 25.0, 8)
 
 
 def test_the_code_that_a_result_is_about_is_there():

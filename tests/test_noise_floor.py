@@ -1,8 +1,8 @@
-"""cam_course.noise_floor beyond what its chapter asserts."""
+"""cam_course.gradient_noise beyond what its chapter asserts."""
 import numpy as np
 import pytest
 
-from cam_course.noise_floor import expected_loss, grow_batch
+from cam_course.gradient_noise import expected_loss, grow_batch
 
 rng = np.random.default_rng(0)
 

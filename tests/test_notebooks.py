@@ -25,7 +25,6 @@ import stamps
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = stamps.notebooks()
-OPENING = chapters.chapter("CAM course")
 SETTINGS = readme.settings(ROOT)
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)   # for what takes its time; a rule looks at all
 load = functools.cache(stamps.load)   # of all rules: they only read
@@ -107,24 +106,11 @@ def test_export_check_sees_a_difference(tmp_path):
     for name in ("settings.ini", "nbs", "cam_course"):
         (shutil.copytree if (ROOT/name).is_dir() else shutil.copy)(ROOT/name, tmp_path/name)
     package = tmp_path/"cam_course"
-    (package/"core.py").write_text((package/"core.py").read_text(encoding="utf-8") + "\nx = 1\n", encoding="utf-8")
-    (package/"figures.py").unlink()
+    (package/"base/core.py").write_text((package/"base/core.py").read_text(encoding="utf-8") + "\nx = 1\n", encoding="utf-8")
+    (package/"base/figures.py").unlink()
     (package/"stray.py").write_text(f"# {export_check.HEADER} File to edit: ../nbs/99.ipynb.\n", encoding="utf-8")
     before, after = ({line.split(":")[0] for line in told} for told in (differences(), export_check.differences(tmp_path)))
-    assert after - before == {"core.py", "figures.py", "stray.py"}
-
-
-def upward_imports(path: Path, nb: dict) -> Iterator[str]:
-    "A notebook imports only from modules that an earlier notebook exports; the opening page may import all."
-    known = chapters.names()
-    for module in sorted(stamps.imported(tree(nb), ROOT/"cam_course") - {"", "models"}):
-        built = known.get(module.rpartition(".")[2])
-        if built is None: yield f"imports {module}, which no notebook exports"
-        elif NOTEBOOKS.index(built) >= NOTEBOOKS.index(path) and path != OPENING:
-            yield f"imports {module} from {built.stem}, which does not come before it"
-
-
-def test_imports_come_from_lower_numbers(): nothing(upward_imports)
+    assert after - before == {"base/core.py", "base/figures.py", "stray.py"}
 
 
 def star_imports(path: Path, nb: dict) -> Iterator[str]:
@@ -292,7 +278,7 @@ def bare_pictures(text: str) -> list[str]:
         tag for tag in re.findall(r"<img\b[^>]*>", text) if not re.search(r"\balt\s*=\s*(\"\s*[^\s\"]|'\s*[^\s'])", tag)]
 
 
-def test_pictures_have_alt_text(): nothing(pictures_without_words, "cam_course.figures.show(fig, alt=...)")
+def test_pictures_have_alt_text(): nothing(pictures_without_words, "cam_course.base.figures.show(fig, alt=...)")
 
 
 def test_pictures_of_the_books_own_pages_have_alt_text():
@@ -361,8 +347,6 @@ VIEWED = {"output_type": "display_data", "metadata": {}, "data": {outputs.VIEW: 
 BAR = {outputs.STATE: {"state": {"v": {"model_name": "HBoxModel", "state": {"children": ["IPY_MODEL_f"]}},
                                  "f": {"model_name": "FloatProgressModel", "state": {}}}}}
 SEEDS: dict[Rule, list[dict]] = {   # notebooks that break a rule, each in another way
-    upward_imports: [seeded(code("from cam_course.trainer import Trainer")),
-                     seeded(code("def f():\n    from cam_course import core"))],
     star_imports: [seeded(code("from math import *"))],
     marks_that_stay_raw: [seeded(text(t)) for t in ("```{note}\nx\n```", "a {ref}`x`", ":::\nx\n:::", "(a-target)=\n# x")],
     foreign_addresses: [seeded(text(f"{a}/{SETTINGS['repo']}")) for a in ("https://github.com/other", "see https://www.github.com/x")]

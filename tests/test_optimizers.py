@@ -13,7 +13,7 @@ from safetensors.torch import save as st_save
 from torch import nn
 
 from cam_course import optimizers as O
-from cam_course.optimizers import OPTIMIZERS, first_difference, make_optimizer, state_bytes
+from cam_course.optimizers import OPTIMIZERS, _first_difference, _state_bytes, make_optimizer
 
 NOTEBOOK = chapters.chapter("optimizers")
 T = torch.optim
@@ -78,7 +78,7 @@ def test_registry_names():
 def test_equals_torch_for_100_steps_while_the_rate_changes(name, theirs, all_hyper, hyper, seed):
     changes = {20: 3.0, 51: 0.1, 80: 0.0, 81: 1.0}
     assert (
-        first_difference(
+        _first_difference(
             lambda p: OPTIMIZERS[name](p, lr=0.01, **hyper),
             lambda p: theirs(p, lr=0.01, **all_hyper),
             lr_factors=changes,
@@ -91,17 +91,17 @@ def test_equals_torch_for_100_steps_while_the_rate_changes(name, theirs, all_hyp
 def test_the_parity_check_can_fail():
     "A change in the fifteenth digit of the rate, and one that shows only after the rate changes."
     base = lambda p: O.Adam(p, lr=0.01)
-    assert first_difference(base, lambda p: O.Adam(p, lr=0.01 * (1 + 1e-9))).step <= 3
-    assert first_difference(base, lambda p: O.Adam(p, lr=0.01, eps=1.01e-8)).step == 1
+    assert _first_difference(base, lambda p: O.Adam(p, lr=0.01 * (1 + 1e-9))).step <= 3
+    assert _first_difference(base, lambda p: O.Adam(p, lr=0.01, eps=1.01e-8)).step == 1
     cached = lambda p: T.SGD([{"params": p[:1]}, {"params": p[1:], "lr": 0.02}], lr=0.01)
-    assert first_difference(cached, lambda p: O.SGD(p, lr=0.01)).step == 1
+    assert _first_difference(cached, lambda p: O.SGD(p, lr=0.01)).step == 1
 
 
 @pytest.mark.parametrize("name, theirs, all_hyper, hyper", [c for c in CASES if c.id.endswith("-1")])
 def test_parameter_groups_have_hyper_parameters_of_their_own(name, theirs, all_hyper, hyper):
     groups = lambda p, **more: [{"params": p[:1]}, {"params": p[1:], "lr": 0.05, "weight_decay": 0.3, **more}]
     assert (
-        first_difference(
+        _first_difference(
             lambda p: OPTIMIZERS[name](groups(p), lr=0.01, **hyper),
             lambda p: theirs(groups(p), lr=0.01, **all_hyper),
             lr_factors={30: 0.5},
@@ -213,7 +213,7 @@ def test_state_bytes_per_weight():
         w = torch.zeros(10_000, requires_grad=True)
         optimizer = make_optimizer(name, [w], lr=0.1)
         run(optimizer, [w], 2, seed=0)
-        each[name] = (state_bytes(optimizer) - 8 * ("step" in optimizer.state[w])) / w.numel()
+        each[name] = (_state_bytes(optimizer) - 8 * ("step" in optimizer.state[w])) / w.numel()
     assert each == {
         "sgd": 0,
         "momentum": 4,

@@ -77,7 +77,7 @@ def files_of(wheel: Path) -> dict[str, str]:
 
 
 def test_it_is_the_wheel_that_runs(installed, tmp_path):
-    assert python(installed, "import cam_course.main as m; print(m.__file__)", tmp_path).startswith(str(installed))
+    assert python(installed, "import cam_course.app.main as m; print(m.__file__)", tmp_path).startswith(str(installed))
 
 
 def brought(installed: Path, cwd: Path, code: str) -> set[str]:
@@ -95,7 +95,7 @@ LIGHT = {"cam_course", "numpy", "tqdm"}  # tests/bench/bench_import.py has the s
 
 
 def test_the_import_brings_nothing_heavy(installed, tmp_path):
-    found = brought(installed, tmp_path, "from cam_course.main import run")
+    found = brought(installed, tmp_path, "from cam_course.app.main import run")
     assert found >= {"cam_course"}
     assert found <= LIGHT, f"from cam_course.main import run also imports {sorted(found - LIGHT)}"
 
@@ -117,9 +117,9 @@ from PIL import Image
 from cam_course.data import from_folder
 from cam_course.gallery import Misclassified
 from cam_course.gradcam import GradCAM, library_cam
-from cam_course.layers import suggest_layer
-from cam_course.loop import evaluate
-from cam_course.trainer import Trainer
+from cam_course.base.target_layers import suggest_layer
+from cam_course.training import evaluate
+from cam_course.app.trainer import Trainer
 rng = np.random.default_rng(0)
 for part in ("train", "test"):
     for k, name in enumerate(("dark", "bright", "grey <b>")):
@@ -256,7 +256,7 @@ def test_alone_as_an_ordinary_user_with_a_read_only_home(wheel, home):
     run("cam-course", "train", "--dataset", "shapes", "--epochs", "1", "--width", "8", "--name", "run")
     run("cam-course", "report", "runs/run")
     assert {"config.json", "history.csv", "report.html"} <= {p.name for p in (work / "runs" / "run").iterdir()}
-    run("python", "-c", "from cam_course.models.resnet import ResNet18; ResNet18(weights='cifar10_jpeg')")
+    run("python", "-c", "from cam_course.resnet import ResNet18; ResNet18(weights='cifar10_jpeg')")
     run("python", "-c", "import cam_course.photographs as p, shutil; shutil.copy(p.shipped_photographs()['coffee'].path, 'cup.jpg')")
     assert "espresso" in run("cam-course", "explain", "cup.jpg") and (work / "cup-explained.png").exists()
     assert "cup-explained.png" in run("cam-course", "explain", "cup.jpg", "--model", "runs/run", "--overwrite")

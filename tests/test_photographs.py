@@ -15,9 +15,9 @@ from torchvision import models
 from torchvision.transforms import functional as TF
 
 from cam_course import photographs
-from cam_course.core import DataError
+from cam_course.base.core import DataError
+from cam_course.base.target_layers import suggest_layer
 from cam_course.gradcam import GradCAM
-from cam_course.layers import suggest_layer
 from cam_course.photographs import imagenet_net, load_photograph, photograph_data, sample_photographs
 
 SHARED = Path(__file__).parents[2]/"shared"/"imagenet"

@@ -8,7 +8,7 @@ import torch
 from jsbox import load
 from torch.optim.lr_scheduler import ReduceLROnPlateau as Theirs
 
-from cam_course.plateau import PlateauWatch, ReduceLROnPlateau, plateau_training, watch
+from cam_course.plateau import PlateauWatch, ReduceLROnPlateau, _plateau_training, _watch
 
 rng = np.random.default_rng(0)
 STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
@@ -45,7 +45,7 @@ def test_equals_torch_on_random_sequences(kind):
 
 @pytest.mark.parametrize("patience", [0, 1, 5, 10])
 def test_cuts_at_bad_epoch_patience_plus_one(patience):
-    seen = watch([1.0] + [1.0]*30, patience=patience)                  # an equal value is a bad epoch
+    seen = _watch([1.0] + [1.0]*30, patience=patience)                  # an equal value is a bad epoch
     assert np.flatnonzero(seen.cut)[0] == patience + 1 and seen.bad.max() == patience + 1
     assert (seen.bad[seen.cut] == patience + 1).all()
 
@@ -57,7 +57,7 @@ def test_watch_writes_down_what_torch_does():
     for loss in losses:
         rates.append(optimizer.param_groups[0]["lr"])
         theirs.step(loss)
-    seen = watch(losses, 0.1, patience=2, cooldown=3, threshold=0.02)
+    seen = _watch(losses, 0.1, patience=2, cooldown=3, threshold=0.02)
     assert np.array_equal(seen.lr, rates) and seen.cut.sum() >= 3
     assert np.array_equal(np.flatnonzero(seen.cut), np.flatnonzero(np.diff(rates, append=rates[-1]) < 0))
     for k in np.flatnonzero(seen.cut): assert not seen.bad[k + 1:k + 4].any()     # cooldown: nothing is counted
@@ -107,7 +107,7 @@ def test_javascript_agrees():
     js = load("math/schedules.js")
     for patience, threshold, mode, factor, noise, seed in product((0, 2, 5), (1e-4, 0.1), ("rel", "abs"), (0.1, 0.7),
                                                                   (0.0, 0.3), (0, 999)):
-        losses, seen = plateau_training(60, 0.3, noise, seed, patience=patience, threshold=threshold, threshold_mode=mode,
+        losses, seen = _plateau_training(60, 0.3, noise, seed, patience=patience, threshold=threshold, threshold_mode=mode,
                                         factor=factor)
         rows = js("plateauTraining", 60, 0.3, noise, seed,
                   {"patience": patience, "threshold": threshold, "thresholdMode": mode, "factor": factor})

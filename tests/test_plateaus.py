@@ -12,12 +12,14 @@ from figpage import check_playing, drawn, opened
 from jsbox import load
 from torch import nn
 
-from cam_course import noise as N
-from cam_course.noise import AddGaussianNoise, NoiseEscape, PerturbedSGD, hash_normal, noise_std, perturb_gradients
+from cam_course import saddles as N
+from cam_course.base.core import counter_normal
+from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
 from cam_course.optimizers import SGD
-from cam_course.transforms import Compose, RandomCrop, RandomHorizontalFlip
+from cam_course.saddles import NoiseEscape, PerturbedSGD, _noise_std, perturb_gradients
+from cam_course.transforms import AddGaussianNoise, Compose
 
-NOTEBOOK = chapters.chapter("noise")
+NOTEBOOK = chapters.chapter("saddles")
 
 
 # ---- numbers that can be looked up
@@ -39,14 +41,14 @@ def test_hash_normal_is_splitmix64_and_box_muller():
             r, turn = math.sqrt(-2 * math.log(((z >> 32) + 0.5) / 2**32)), 2 * math.pi * (z % 2**32) / 2**32
             pairs.append((r * math.cos(turn), r * math.sin(turn)))
         expected = [c for c, _ in pairs] + [s for _, s in pairs]
-        found = hash_normal(torch.tensor([seed]), 7, torch.float64)[0]
+        found = counter_normal(torch.tensor([seed]), 7, torch.float64)[0]
         assert found.tolist() == pytest.approx(expected[:7], abs=1e-14)
 
 
 def test_hash_normal_is_normal_and_independent():
     from scipy import stats
 
-    z = hash_normal(torch.arange(500), 2001)
+    z = counter_normal(torch.arange(500), 2001)
     assert z.shape == (500, 2001) and z.dtype == torch.float32 and torch.isfinite(z).all()
     assert stats.kstest(z[:, :400].flatten().double().numpy(), "norm").pvalue > 1e-3
     n = z.numel()
@@ -57,7 +59,7 @@ def test_hash_normal_is_normal_and_independent():
     )
     for a, b in ((z[:-1], z[1:]), (z[:, :-1], z[:, 1:]), (z[:, :1000], z[:, 1001:])):  # seeds, places, cosine and sine
         assert abs((a * b).mean()) < 4 / a.numel() ** 0.5
-    assert hash_normal(torch.arange(3), 1).shape == (3, 1)
+    assert counter_normal(torch.arange(3), 1).shape == (3, 1)
 
 
 # ---- the transform
@@ -152,8 +154,8 @@ def test_perturbed_gradients_have_the_noise_asked_for():
 
 
 def test_noise_std_is_the_published_schedule():
-    assert noise_std(0, 0.3) == pytest.approx(0.3**0.5) and noise_std(99, 1.0) == pytest.approx(100**-0.275)
-    assert noise_std([0, 3], 0.01, gamma=0).tolist() == pytest.approx([0.1, 0.1])
+    assert _noise_std(0, 0.3) == pytest.approx(0.3**0.5) and _noise_std(99, 1.0) == pytest.approx(100**-0.275)
+    assert _noise_std([0, 3], 0.01, gamma=0).tolist() == pytest.approx([0.1, 0.1])
 
 
 def run(optimizer, params, steps):
@@ -212,7 +214,7 @@ def test_javascript_agrees_with_python():
     js = load("math/noise.js")
     for seed in (0, 11, 2**52 + 1):
         np.testing.assert_allclose(
-            js("hashNormal", seed, 101), hash_normal(torch.tensor([seed]), 101, torch.float64)[0], rtol=0, atol=1e-12
+            js("hashNormal", seed, 101), counter_normal(torch.tensor([seed]), 101, torch.float64)[0], rtol=0, atol=1e-12
         )
     for name, start in (("saddle", [-2.0, 0.0]), ("well", [2.5, 0.3])):
         for decay in ("none", "power", "exponential"):

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cam_course import averages, schedules
-from cam_course.checkpoint import load_checkpoint, save_checkpoint
+from cam_course.base.checkpoints import load_checkpoint, save_checkpoint
+from cam_course.base.geometric import AlternatingFlip, RandomCrop, RandomHorizontalFlip
+from cam_course.base.rendering import heat_map, overlay
 from cam_course.gradcam import normalize_maps, weighted_maps
-from cam_course.moves import AlternatingFlip, RandomCrop, RandomHorizontalFlip
-from cam_course.pictures import heat_map, overlay
 from cam_course.transforms import Compose, Cutout, Normalize, RandomRotation
 
 few = settings(max_examples=int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", 40)), deadline=None, derandomize=True)

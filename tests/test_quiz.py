@@ -195,7 +195,7 @@ def test_the_estimate_for_the_assignment_is_arithmetic():
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from cam_course.models.resnet import ResNet18
+    from cam_course.resnet import ResNet18
 
     model, image = ResNet18(), torch.zeros(2, 3, 32, 32)
     with FlopCounterMode(display=False) as training: model(image).sum().backward()

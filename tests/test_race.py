@@ -7,15 +7,15 @@ from figpage import check_playing, drawn, opened
 from jsbox import load
 
 from cam_course import optimizers as O
-from cam_course.optimizers import RACERS, OptimizerRace, make_optimizer
-from cam_course.surfaces import SURFACES
+from cam_course.descent import SURFACES
+from cam_course.optimizers import _RACERS, OptimizerRace, make_optimizer
 
 
 def test_a_path_that_leaves_ends_in_nan_and_alone():
     make = lambda p: O.SGD(p, lr=1.0)
-    path = O.trajectory(make, SURFACES["beale"], [[1.0, 1.5], [3.0, 0.5]], 20)
+    path = O._trajectory(make, SURFACES["beale"], [[1.0, 1.5], [3.0, 0.5]], 20)
     assert path.shape == (21, 2, 2) and np.isnan(path[-1, 0]).all() and (path[:, 1] == [3, 0.5]).all()
-    assert np.isinf(O.race_score(SURFACES["beale"], path)[0])
+    assert np.isinf(O._race_score(SURFACES["beale"], path)[0])
 
 
 def test_javascript_agrees_with_python():
@@ -29,12 +29,12 @@ def test_javascript_agrees_with_python():
         surface = SURFACES[name]
         x0, x1, y0, y1 = surface.limits
         for start in (list(surface.start), rng.uniform((x0, y0), (x1, y1)).tolist()):
-            for optimizer in RACERS:
-                tuned = O.tuned_rate(optimizer, surface, start, 40)
+            for optimizer in _RACERS:
+                tuned = O._tuned_rate(optimizer, surface, start, 40)
                 assert js("tunedRate", optimizer, name, start, 40) == tuned, (name, optimizer)
                 for lr in (tuned, 0.1, 0.001):
                     a = np.array(js("raceTrajectory", optimizer, name, start, lr, 40), dtype=float)
-                    both = O.trajectory(
+                    both = O._trajectory(
                         lambda p, o=optimizer, lr=lr: make_optimizer(o, p, lr=lr),
                         surface,
                         [start, [v * (1 + 1e-13) + 1e-13 for v in start]],
@@ -47,7 +47,7 @@ def test_javascript_agrees_with_python():
                         a[tame], b[tame], rtol=1e-9, atol=1e-9, err_msg=f"{name} {optimizer} {lr}"
                     )
                     gaps = np.array(js("lossGap", name, b[tame]), dtype=float)
-                    np.testing.assert_allclose(gaps, O.loss_gap(surface, b[tame]), rtol=1e-9, atol=1e-9)
+                    np.testing.assert_allclose(gaps, O._loss_gap(surface, b[tame]), rtol=1e-9, atol=1e-9)
                     compared, total = compared + tame.sum(), total + np.isfinite(b).all(1).sum()
     assert compared > 0.9 * total, f"only {compared} of {total} points could be compared"
 

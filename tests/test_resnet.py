@@ -8,8 +8,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from cam_course.models import resnet
-from cam_course.models.resnet import NORMS, POOLS, STAGES, BasicBlock, ResNet18, ResNet34, make_norm, stages
+from cam_course import resnet
+from cam_course.resnet import _NORMS, _POOLS, _STAGES, BasicBlock, ResNet18, ResNet34, _make_norm, _stages
 
 
 def images(n=4, size=32, channels=3, seed=0):
@@ -58,7 +58,7 @@ def test_no_bottleneck():
     assert {m.kernel_size for m in ResNet34(width=4).modules() if isinstance(m, nn.Conv2d)} == {(3, 3), (1, 1)}
 
 
-@pytest.mark.parametrize("options", list(itertools.product(NORMS, POOLS, (True, False))), ids=str)
+@pytest.mark.parametrize("options", list(itertools.product(_NORMS, _POOLS, (True, False))), ids=str)
 def test_every_combination_learns(options):
     "A batch of 16 is learned by heart, without a norm and without shortcuts too."
     norm, pool, residual = options
@@ -81,7 +81,7 @@ def test_without_a_norm_the_signal_keeps_its_size(make):
     "He's fan-in keeps the mean square of what passes a relu, and the blocks start as their shortcuts."
     torch.manual_seed(0)
     net, x = make(norm="none"), images(8)
-    sizes = [net.forward_to(x, stage).square().mean().item() for stage in STAGES]
+    sizes = [net.forward_to(x, stage).square().mean().item() for stage in _STAGES]
     assert all(0.7 < size < 1.4 for size in sizes), sizes
 
 
@@ -107,7 +107,7 @@ def test_options_change_what_they_say():
 @pytest.mark.parametrize("channels", [8, 16, 24, 64, 512])
 def test_norms(channels):
     x = images(6, 8, channels) * 3 + 2
-    layer, group = make_norm("layer", channels), make_norm("group", channels)
+    layer, group = _make_norm("layer", channels), _make_norm("group", channels)
     assert torch.allclose(layer(x), F.layer_norm(x, x.shape[1:]), atol=1e-5)
     size = channels // group.num_groups
     assert size <= 16 and channels % size == 0 and (size == 16) == (channels % 16 == 0)
@@ -125,18 +125,18 @@ def test_one_sample_at_a_time_only_without_batch_norm():
 @pytest.mark.parametrize("size", [(8, 8), (32, 32), (33, 47), (64, 40), (96, 96)])
 def test_stages_are_what_comes_out(size):
     net, x = ResNet34(width=4).eval(), torch.zeros(1, 3, *size)
-    table = stages(net, size)
-    assert [s.name for s in table] == list(STAGES)
+    table = _stages(net, size)
+    assert [s.name for s in table] == list(_STAGES)
     for row in table:
         assert tuple(net.forward_to(x, row.name).shape[1:]) == row[1:4]
     assert sum(row.weights for row in table) + parameters(net.fc) == parameters(net)
 
 
 def test_course_sizes():
-    assert [s.height for s in stages(ResNet18(width=2))] == [32, 32, 16, 8, 4]
+    assert [s.height for s in _stages(ResNet18(width=2))] == [32, 32, 16, 8, 4]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", _STAGES)
 def test_to_and_from_a_stage_is_the_whole(stage):
     net, x = ResNet18(width=8).eval(), images(2)
     maps = net.forward_to(x, stage)

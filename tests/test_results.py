@@ -4,15 +4,8 @@ import dataclasses
 import pytest
 
 from cam_course import __main__ as shell
-from cam_course.config import recipe
-from cam_course.results import (
-    command,
-    finished,
-    mean_sd,
-    results_table,
-    sweep,
-    sweep_folder,
-)
+from cam_course.app.config import recipe
+from cam_course.app.experiments import _mean_sd, read_finished, results_table, run_command, sweep, sweep_folder
 
 run_folder = type("Run", (), {"folder": "runs/none"})
 SMALL = {"dataset": "shapes", "n_train": 120, "n_test": 60, "width": 2, "epochs": 1, "batch_size": 40, "precision": "fp32"}
@@ -25,7 +18,7 @@ SMALL = {"dataset": "shapes", "n_train": 120, "n_test": 60, "width": 2, "epochs"
 ])
 def test_the_command_gives_the_same_configuration(changes, monkeypatch):
     config = recipe(changes.get("recipe", "assignment"), **{k: v for k, v in changes.items() if k != "recipe"})
-    words = command(config).split()
+    words = run_command(config).split()
     assert words[:3] == ["cam-course", "train", "--recipe"]
     asked = []
     monkeypatch.setattr(shell, "run", lambda given, resume: asked.append(given) or run_folder)
@@ -66,9 +59,9 @@ def test_a_diverged_run_is_none_and_left_out(runs, tmp_path, capsys):
 
 
 def test_unfinished_and_nameless_runs(runs, tmp_path):
-    assert finished(tmp_path) is None and finished(tmp_path/"none") is None
+    assert read_finished(tmp_path) is None and read_finished(tmp_path/"none") is None
     with pytest.raises(ValueError, match="needs a name"): sweep([recipe("assignment", **SMALL)], None)
 
 
 def test_a_single_run_has_no_deviation():
-    assert mean_sd([0.5]) == "50.00 % (1)" and mean_sd([0.5, 0.6]) == "55.00 ± 7.07 % (2)"
+    assert _mean_sd([0.5]) == "50.00 % (1)" and _mean_sd([0.5, 0.6]) == "55.00 ± 7.07 % (2)"

@@ -10,7 +10,7 @@ from jsbox import load
 from torch.optim import lr_scheduler as lrs
 
 from cam_course import optimizers, schedules
-from cam_course.noise_floor import expected_loss
+from cam_course.gradient_noise import expected_loss
 
 OPTIMIZERS = {"sgd": (torch.optim.SGD, {"momentum": 0.9}), "adam": (torch.optim.Adam, {}),
               "ours": (optimizers.Momentum, {}), "our adamw": (optimizers.AdamW, {})}
@@ -196,19 +196,19 @@ def test_lr_in_a_tensor_is_filled_in_place():
 
 
 def test_trainer_knows_when_they_step():
-    from cam_course.trainer import scheduler_interval
-    assert scheduler_interval(schedules.OneCycleLR(groups(), 0.1, total_steps=9)) == "batch"
-    assert scheduler_interval(schedules.CyclicLR(groups(), 0.1, 0.2)) == "batch"
+    from cam_course.app.trainer import _scheduler_interval
+    assert _scheduler_interval(schedules.OneCycleLR(groups(), 0.1, total_steps=9)) == "batch"
+    assert _scheduler_interval(schedules.CyclicLR(groups(), 0.1, 0.2)) == "batch"
     cosine = schedules.CosineAnnealingLR(groups(), 9)
-    assert scheduler_interval(cosine) == "epoch"
+    assert _scheduler_interval(cosine) == "epoch"
     cosine.per_batch = True
-    assert scheduler_interval(cosine) == "batch"
-    assert scheduler_interval(schedules.WarmupLR(cosine, 4)) == "batch"
+    assert _scheduler_interval(cosine) == "batch"
+    assert _scheduler_interval(schedules.WarmupLR(cosine, 4)) == "batch"
 
 
 def test_trainer_runs_and_resumes_under_ours_as_under_torch(tmp_path):
+    from cam_course.app.trainer import Trainer
     from cam_course.data import shapes
-    from cam_course.trainer import Trainer
     train_set, test_set = shapes(128, seed=0, size=16), shapes(32, seed=1, size=16)
 
     def trainer(module, epochs=3, run_dir=None):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cam_course.figures import INK, PALETTE, PALETTE_DARK, stylesheet
+from cam_course.base.figures import INK, PALETTE, PALETTE_DARK, stylesheet
 
 STATIC = Path(__file__).resolve().parent.parent/"book"/"_static"
 SIGHT = {

@@ -295,18 +295,18 @@ def test_a_line_of_core_makes_stale_what_reaches_it(tmp_path):
     copy = tmp_path/"cam_course"
     shutil.copytree(ROOT/"cam_course", copy, ignore=shutil.ignore_patterns("__pycache__"))
     books = {p.stem: stamps.load(p) for p in stamps.notebooks()}
-    text = (copy/"core.py").read_text(encoding="utf-8")
+    text = (copy/"base/core.py").read_text(encoding="utf-8")
 
     def changed(old: str, new: str) -> set[str]:
         assert text.count(old) == 1
-        (copy/"core.py").write_text(text.replace(old, new), encoding="utf-8")
+        (copy/"base/core.py").write_text(text.replace(old, new), encoding="utf-8")
         return {stem for stem, nb in books.items() if stamps.library_hash(nb, copy) != before[stem]}
 
     before = {stem: stamps.library_hash(nb, copy) for stem, nb in books.items()}
     line = "        file.write(text)\n"
     found = changed(line, line + "        file.flush()\n")
-    assert {"13_loop", "40_main", "index"} <= found and len(found) < 0.6*len(books)
-    assert not found & {"00_core", "02_averages", "05_optimizers", "12_resnet", "20_lr_finder", "22_minima", "28_pictures"}
+    assert {"13_training", "main", "index"} <= found and len(found) < 0.6*len(books)
+    assert not found & {"core", "02_averages", "05_optimizers", "12_resnet", "21_lr_finder", "25_landscape", "rendering"}
     assert changed('"Write `text` (UTF-8) to `path`, atomically."', '"Writes."') == set()
     assert changed(line, line.rstrip() + "  # at once\n") == set()
 
@@ -331,14 +331,14 @@ def test_a_function_that_the_hash_misses_is_named(tmp_path):
 
 def test_a_watched_run_tells_what_ran(tmp_path, monkeypatch):
     "In the kernel, in a thread, too."
-    cell = "import threading\nfrom cam_course.core import check_number, check_choice\n" \
+    cell = "import threading\nfrom cam_course.base.core import check_number, check_choice\n" \
            "t = threading.Thread(target=check_number, args=('x', 1))\nt.start()\nt.join()"
     path = tmp_path/"50_x.ipynb"
     path.write_text(json.dumps(notebook(cell)))
     monkeypatch.setattr(stamps, "missed", lambda sources, ran: list(ran))
     ran = [tuple(r) for r in execute.execute(path, smoke=True, watch=True).metadata[stamps.KEY]["missed"]]
-    core = reach.library(ROOT/"cam_course").modules["cam_course.core"]
-    assert [m for m, _ in ran] == ["cam_course.core"] and ran[0][1] in core.pieces["check_number"].lines
+    core = reach.library(ROOT/"cam_course").modules["cam_course.base.core"]
+    assert [m for m, _ in ran] == ["cam_course.base.core"] and ran[0][1] in core.pieces["check_number"].lines
 
 
 # ---- the age of kept results

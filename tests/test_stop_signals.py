@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from cam_course.checkpoint import Checkpoints
+from cam_course.app.trainer import Interrupted, Trainer, last_resort, stop_signals
+from cam_course.base.checkpoints import Checkpoints
 from cam_course.data import shapes
-from cam_course.trainer import Interrupted, Trainer, last_resort, stop_signals
 
 posix = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 STOPS = [signal.SIGINT, signal.SIGTERM]
@@ -23,7 +23,7 @@ TRAINING = """
 import ctypes, sys, torch
 from torch import nn
 from cam_course.data import shapes
-from cam_course.trainer import Interrupted, Trainer
+from cam_course.app.trainer import Interrupted, Trainer
 
 class Net(nn.Module):
     def __init__(self):

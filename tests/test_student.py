@@ -114,7 +114,7 @@ def test_every_exercise_that_code_checks_is_found():
     "A solution in code is known by its place; the ones below are known by hand."
     found = {(name, title) for name, p in chapters.names().items() for _, title in solution_cells(load(p))}
     known = {("core", "what is left out?"), ("averages", "half-life"), ("resnet", "Count the weights"),
-             ("moves", "Upside down"), ("layers", "the smallest image for layer4"), ("bias", "less of it")}
+             ("geometric", "Upside down"), ("target_layers", "the smallest image for layer4"), ("bias", "less of it")}
     assert known <= found and len(found) >= 40
     assert sum(len(FOLD.findall(c["source"])) for p in NOTEBOOKS for c in load(p)["cells"]) >= 40   # else the rules hold of nothing
 

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 
+from cam_course.app.trainer import Interrupted, TensorBoardLogger, Trainer, _scheduler_interval
+from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
 from cam_course.data import ImageData, shapes
-from cam_course.loop import LOG_HEADER, History, TrainingDiverged, epoch_batches, evaluate, log_line, predict
-from cam_course.models.resnet import ResNet18
-from cam_course.trainer import Interrupted, TensorBoardLogger, Trainer, scheduler_interval
-from cam_course.transforms import Compose, Cutout, Normalize, RandomCrop, RandomHorizontalFlip
+from cam_course.resnet import ResNet18
+from cam_course.training import LOG_HEADER, History, TrainingDiverged, epoch_batches, evaluate, log_line, predict
+from cam_course.transforms import Compose, Cutout, Normalize
 
 TRAIN, TEST = shapes(96, seed=1), shapes(40, seed=2)
 AUGMENT = Compose([RandomCrop(32, padding=4), RandomHorizontalFlip(), Cutout(8)])
@@ -134,7 +135,7 @@ def test_resume_is_bit_identical(tmp_path, options, step):
 
 
 def test_the_log_says_in_which_precision_and_that_it_changed(tmp_path, monkeypatch):
-    from cam_course import core
+    from cam_course.base import core
     monkeypatch.setattr(core, "_has_amx_tiles", lambda: True)
     first = make(tmp_path, epochs=1, scheduler="none", precision="auto")
     first.fit()
@@ -176,10 +177,10 @@ def test_wrong_arguments_are_named(name, value):
 
 def test_scheduler_intervals():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
-    assert scheduler_interval(None) == "never"
-    assert scheduler_interval(OneCycleLR(optimizer, 0.1, total_steps=3)) == "batch"
-    assert scheduler_interval(CosineAnnealingLR(optimizer, 3)) == "epoch"
-    assert scheduler_interval(ReduceLROnPlateau(optimizer)) == "plateau"
+    assert _scheduler_interval(None) == "never"
+    assert _scheduler_interval(OneCycleLR(optimizer, 0.1, total_steps=3)) == "batch"
+    assert _scheduler_interval(CosineAnnealingLR(optimizer, 3)) == "epoch"
+    assert _scheduler_interval(ReduceLROnPlateau(optimizer)) == "plateau"
 
 
 def test_evaluate_is_plain_and_leaves_the_model():

@@ -3,15 +3,8 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as V
 
-from cam_course.transforms import (
-    AddGaussianNoise,
-    Compose,
-    Cutout,
-    Normalize,
-    RandomCrop,
-    RandomHorizontalFlip,
-    RandomRotation,
-)
+from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
+from cam_course.transforms import AddGaussianNoise, Compose, Cutout, Normalize, RandomRotation
 
 SIZES = [(32, 32), (33, 31), (17, 40), (1, 1), (5, 2)]
 ODD = (-179.98, 179.99)  # all round, but never 30, 90, ...: there torchvision's rounding noise breaks exact ties

@@ -20,8 +20,8 @@ def test_library_is_clean():
 def test_a_users_program_is_clean_under_strict(tmp_path):
     "And mypy sees what is wrong with another: types, a function without any, a name that is another module's."
     wrong = tmp_path/"wrong_use.py"
-    wrong.write_text("from cam_course.optimizers import Adam\nfrom cam_course.models.resnet import ResNet18\n"
-                     "from cam_course.trainer import nn\n"
+    wrong.write_text("from cam_course.optimizers import Adam\nfrom cam_course.resnet import ResNet18\n"
+                     "from cam_course.app.trainer import nn\n"
                      "Adam(ResNet18().parameters(), lr='fast')\nResNet18(width='wide')\ndef f(x): return x\n")
     found = mypy("tests/typed_use.py", str(wrong))
     assert "Found 4 errors in 1 file (checked 2" in found and "wrong_use.py:3" in found, found

@@ -9,16 +9,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cam_course.build import load_model
-from cam_course.checkpoint import read_tensors
-from cam_course.config import recipe
-from cam_course.core import DataError
+from cam_course.app.config import recipe
+from cam_course.app.factory import load_model
+from cam_course.app.main import resume_run, run
+from cam_course.app.trainer import Trainer
+from cam_course.base import weights as module
+from cam_course.base.checkpoints import read_tensors
+from cam_course.base.core import DataError
+from cam_course.base.weights import SHIPPED, check_hash, read_weights, weights_path, write_weights
 from cam_course.data import shapes
-from cam_course.main import resume_run, run
-from cam_course.models import weights as module
-from cam_course.models.resnet import ResNet18, ResNet34
-from cam_course.models.weights import SHIPPED, check_hash, read_weights, weights_path, write_weights
-from cam_course.trainer import Trainer
+from cam_course.resnet import ResNet18, ResNet34
 
 JPEG = Path(__file__).parent.parent.parent/"shared"/"cifar10-jpeg"
 
@@ -35,7 +35,7 @@ def test_what_is_shipped_is_small_whole_and_described(name):
 @pytest.mark.skipif(not JPEG.is_dir(), reason="needs the JPEG copy of CIFAR-10 beside the checkout")
 def test_the_stated_accuracy_is_reached(monkeypatch, tmp_path):
     from cam_course.data import load_cifar10
-    from cam_course.loop import predict
+    from cam_course.training import predict
     monkeypatch.setenv("CAM_COURSE_CACHE", str(tmp_path))
     test, net = load_cifar10(JPEG, split="test"), ResNet18(weights="cifar10_jpeg")
     assert list(test.class_names) == net.about["class_names"]
@@ -66,7 +66,7 @@ def test_files_that_are_no_weights_of_ours(tmp_path, kind):
     if kind == "cut": path.write_bytes(data[:len(data)//2])
     if kind == "plain safetensors": save_file(state, path)
     if kind == "pickle": torch.save(state, path)
-    if kind == "description is no JSON": save_file(state, path, {module.KEY: "{"})
+    if kind == "description is no JSON": save_file(state, path, {module._KEY: "{"})
     match = {"plain safetensors": "doesn't say what net", "description is no JSON": "description in .* can't be read"}
     with pytest.raises(DataError, match=match.get(kind, "is torn or no safetensors file")): read_weights(path)
 

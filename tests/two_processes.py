@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
+from cam_course.app.trainer import Trainer
+from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
 from cam_course.data import shapes
-from cam_course.models.resnet import ResNet18
-from cam_course.trainer import Trainer
-from cam_course.transforms import Compose, Cutout, Normalize, RandomCrop, RandomHorizontalFlip, RandomRotation
+from cam_course.resnet import ResNet18
+from cam_course.transforms import Compose, Cutout, Normalize, RandomRotation
 
 
 def train(norm: str, steps: int, out: Path) -> None:

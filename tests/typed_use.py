@@ -7,21 +7,23 @@ import numpy as np
 from torch import Tensor, nn
 
 from cam_course.adversarial import PixelModel, fgsm, pgd
+from cam_course.app.config import TrainConfig
+from cam_course.app.main import run
+from cam_course.app.trainer import Trainer
 from cam_course.averages import ewma, sma
-from cam_course.checkpoint import Checkpoints, load_checkpoint
-from cam_course.config import TrainConfig
-from cam_course.core import DataError, get_device, seed_everything
+from cam_course.base.checkpoints import Checkpoints, load_checkpoint
+from cam_course.base.core import DataError, get_device, seed_everything
+from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
+from cam_course.base.rendering import overlay
+from cam_course.base.target_layers import spatial_layers, suggest_layer
 from cam_course.data import ImageData, from_folder, load_data
 from cam_course.gallery import Misclassified
-from cam_course.gradcam import GradCAM, library_cam, overlay
-from cam_course.layers import spatial_layers, suggest_layer
+from cam_course.gradcam import GradCAM, library_cam
 from cam_course.lr_finder import LRFinder
-from cam_course.main import run
-from cam_course.models.resnet import ResNet, ResNet18
 from cam_course.optimizers import Adam
+from cam_course.resnet import ResNet, ResNet18
 from cam_course.schedules import CyclicLR, OneCycleLR, cosine
-from cam_course.trainer import Trainer
-from cam_course.transforms import Compose, Cutout, Normalize, RandomCrop, RandomHorizontalFlip
+from cam_course.transforms import Compose, Cutout, Normalize
 
 
 def train(folder: Path) -> Trainer:

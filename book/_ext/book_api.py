@@ -27,7 +27,7 @@ def public_names(file: Path) -> set[str]:
 
 
 def symbols(package: str, root: Path) -> dict[str, str]:
-    """Public name ('Trainer', 'Trainer.fit', 'cam_course.trainer') -> full name, from nbdev's index; a name that two
+    """Public name ('Trainer', 'Trainer.fit', 'cam_course.app.trainer') -> full name, from nbdev's index; a name that two
     modules share is left out."""
     index = runpy.run_path(str(root/package/"_modidx.py"))["d"]["syms"]
     names: dict[str, str] = {}

@@ -17,7 +17,7 @@ import stamps
 GOALS = "**You will**"
 WORDS, LINES, EXERCISE = 200, 30, 10          # a minute, a minute, minutes
 _exercise = re.compile(r"(?m)^#+\s+Exercise\b[^\n:]*:")
-_epoch = re.compile(r"(?m)^( *\d+/\d+ .*?) +([\d.]+)s +\d+:\d\d:\d\d$")     # a line of a training's log, see cam_course.loop
+_epoch = re.compile(r"(?m)^( *\d+/\d+ .*?) +([\d.]+)s +\d+:\d\d:\d\d$")     # a line of a training's log, see cam_course.training
 _sum = re.compile(r"(?m)^\d+ trainings took ([\d,]+) s$")               # the same of many, in one line
 _t4 = re.compile(r"<!--\s*t4:\s*(?P<time>[^|]+?)\s*\|\s*(?P<how>.+?)\s*-->", re.S)
 

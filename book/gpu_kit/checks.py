@@ -10,15 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cam_course.build import build_model, build_trainer, images_of
-from cam_course.config import TrainConfig, recipe
-from cam_course.core import get_device
+from cam_course.app.config import TrainConfig, recipe
+from cam_course.app.factory import build_model, build_trainer, load_images
+from cam_course.app.trainer import Trainer
+from cam_course.base.core import get_device
+from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
 from cam_course.data import ImageData
 from cam_course.gradcam import GradCAM, library_cam
-from cam_course.loop import epoch_batches
-from cam_course.models.resnet import ResNet, ResNet18
-from cam_course.trainer import Trainer
-from cam_course.transforms import Compose, Cutout, Normalize, RandomCrop, RandomHorizontalFlip, RandomRotation
+from cam_course.resnet import ResNet, ResNet18
+from cam_course.training import epoch_batches
+from cam_course.transforms import Compose, Cutout, Normalize, RandomRotation
 
 Rows = list[dict[str, Any]]
 AUGMENT = Compose([RandomCrop(32, padding=4), RandomHorizontalFlip(), RandomRotation(15), Cutout(8, fill=(125, 123, 114))])
@@ -40,7 +41,7 @@ class Bench:
 
     def images(self, n: int) -> tuple[ImageData, ImageData]:
         "The first `n` training images and as many test images, on the CPU."
-        train, test = images_of(self.config())
+        train, test = load_images(self.config())
         return train.subset(slice(n)), test.subset(slice(n))
 
     def wait(self) -> None:
@@ -74,7 +75,7 @@ def tf32(allowed: bool) -> Iterator[None]:
 def data(bench: Bench) -> Rows:
     "Are the images there? Decoding them, once for all that follows, is part of it."
     began = time.perf_counter()
-    train, test = images_of(bench.config())
+    train, test = load_images(bench.config())
     took = time.perf_counter() - began
     return [{"what": f"{train!r}, {test!r}: read", "found": round(took, 2), "unit": "s"}]
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from PIL import Image
 
 import cam_course
-from cam_course.cifar10 import find_in, image_files, write_pack
-from cam_course.core import atomic_write, environment, write_json
+from cam_course.base.cifar10 import find_in, image_files, write_pack
+from cam_course.base.core import atomic_write, environment, write_json
 from cam_course.data import load_cifar10
 
 HERE = Path(__file__).resolve().parent

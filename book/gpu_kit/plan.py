@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cam_course.config import TrainConfig, recipe
+from cam_course.app.config import TrainConfig, recipe
 
 WITHOUT: dict[str, dict[str, Any]] = {  # best20 less one ingredient at a time
     "no alternating": {"transforms": ("crop", "flip")},

@@ -305,20 +305,20 @@ class Session:
 
     def finished(self) -> dict[str, list[Any]]:
         "Label -> finished trainings."
-        from cam_course.results import finished
+        from cam_course.app.experiments import read_finished
 
         found: dict[str, list[Any]] = {}
         for step, row in zip(self.steps, self.rows, strict=True):
             if step.config is not None and row["status"] == "done":
-                found.setdefault(step.label, []).append(finished(self.work/"runs"/step.name))
+                found.setdefault(step.label, []).append(read_finished(self.work/"runs"/step.name))
         return found
 
     def write(self) -> None:
         "table.json, table.md, runs.zip and the weights, each whole or as it was."
         from table import markdown
 
-        from cam_course.core import write_json, write_text
-        from cam_course.results import results_table
+        from cam_course.app.experiments import results_table
+        from cam_course.base.core import write_json, write_text
 
         trainings = results_table(self.finished())
         write_json(self.args.out/"table.json", {"environment": self.about["environment"], "kit": self.kit, "scale": self.args.scale,
@@ -330,7 +330,7 @@ class Session:
 
     def pack_weights(self) -> None:
         "Weights that are one file go into weights.zip, the parts of larger ones beside it: few files, none too large."
-        from cam_course.core import atomic_write
+        from cam_course.base.core import atomic_write
 
         done = [row["result"].get("weights", []) for row in self.rows if row["status"] == "done" and isinstance(row["result"], dict)]
         single = [names[0] for names in done if len(names) == 1]
@@ -345,7 +345,7 @@ class Session:
 
     def pack_runs(self) -> None:
         "The run folders of what is done, without the places on this machine."
-        from cam_course.core import atomic_write
+        from cam_course.base.core import atomic_write
 
         with atomic_write(self.args.out/"runs.zip") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for step, row in zip(self.steps, self.rows, strict=True):

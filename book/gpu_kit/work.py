@@ -11,10 +11,10 @@ from typing import Any, TextIO
 
 import torch
 
-from cam_course.config import TrainConfig
-from cam_course.core import environment, get_device, write_json
-from cam_course.main import run
-from cam_course.models.weights import write_weights
+from cam_course.app.config import TrainConfig
+from cam_course.app.main import run
+from cam_course.base.core import environment, get_device, write_json
+from cam_course.base.weights import write_weights
 
 PART = 15_000_000  # bytes: the largest file of weights
 LEFT = ("config.json", "environment.json", "history.csv", "log.txt")  # of a run folder

@@ -16,7 +16,7 @@ import pairs
 import torch
 
 from cam_course.gradcam import GradCAM, normalize_maps
-from cam_course.models.resnet import ResNet18
+from cam_course.resnet import ResNet18
 
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 CLASSES = 10

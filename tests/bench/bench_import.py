@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> list[pairs.Ratio]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5)
     args = parser.parse_args(argv)
-    mine = "from cam_course.main import run"
+    mine = "from cam_course.app.main import run"
     others = {"import torch": "import torch", "torch and torchvision": "import torch, torchvision"}
     found = [
         pairs.compare(f"import, against {name}", (mine, fresh(mine)), (name, fresh(code)), args.pairs)

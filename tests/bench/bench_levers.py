@@ -4,7 +4,7 @@
 
 `cam_course` uses what pays: channels_last wherever it is safe (on a CPU that takes shortcuts which pick their pixels before the
 convolution: the line "safe shortcut" is what this costs); fused optimizer and torch.compile on a GPU only;
-bf16 there and on processors with AMX tiles (`cam_course.core.resolve_precision`).
+bf16 there and on processors with AMX tiles (`cam_course.base.core.resolve_precision`).
 """
 import argparse
 import contextlib
@@ -16,8 +16,8 @@ import pairs
 import torch
 import torch.nn.functional as F
 
-from cam_course.core import get_device
-from cam_course.models.resnet import ResNet18
+from cam_course.base.core import get_device
+from cam_course.resnet import ResNet18
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from gradients import usual

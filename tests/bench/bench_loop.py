@@ -18,12 +18,13 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
-from cam_course.core import get_device, resolve_precision
+from cam_course.app.trainer import _accelerator
+from cam_course.base.core import get_device, resolve_precision
+from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
 from cam_course.data import shapes
-from cam_course.loop import Meter, epoch_batches, train_step
-from cam_course.models.resnet import ResNet18
-from cam_course.trainer import _accelerator
-from cam_course.transforms import Compose, Cutout, Normalize, RandomCrop, RandomHorizontalFlip, RandomRotation
+from cam_course.resnet import ResNet18
+from cam_course.training import Meter, epoch_batches, train_step
+from cam_course.transforms import Compose, Cutout, Normalize, RandomRotation
 
 BATCH = 128
 

@@ -19,7 +19,7 @@ from pairs import compare, write
 from torch.utils.data import DataLoader, TensorDataset
 
 from cam_course.lr_finder import LRFinder
-from cam_course.models.resnet import ResNet18
+from cam_course.resnet import ResNet18
 
 MARK = 1.0   # theirs/ours
 

@@ -80,7 +80,7 @@ def machine() -> dict[str, str]:
     "What the numbers were measured on."
     import torch
 
-    from cam_course.core import environment
+    from cam_course.base.core import environment
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return {**environment(device), "cores": str(os.cpu_count()), "platform": platform.platform()}
