@@ -18,7 +18,7 @@ from cam_course.averages import BetaSlider, MouseSmoother, _noisy_wave
 from cam_course.base.cam_explorer import CamExplorer, explore_maps
 from cam_course.base.figures import Interactive, Tangent, bundle, stylesheet
 from cam_course.data import shapes
-from cam_course.descent import LearningRate
+from cam_course.descent import LearningRate, OneStep
 from cam_course.localization import MapThreshold, center_prior, edge_map
 from cam_course.lr_curve import FourRules
 from cam_course.momentum import BallInValley, CyclingBall, PhaseDiagram
@@ -52,7 +52,7 @@ def attack() -> AttackExplorer:
 CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {   # by the module
     "figures": [Tangent],
     "averages": [lambda: BetaSlider(_noisy_wave()[1]), MouseSmoother],
-    "surfaces": [LearningRate],
+    "descent": [OneStep, LearningRate],
     "momentum": [BallInValley, CyclingBall, PhaseDiagram],
     "optimizers": [OptimizerRace],
     "noise": [NoiseEscape],
