@@ -403,7 +403,7 @@ class WarmupLR(_Schedule):
 
     @property
     def planned_steps(self) -> int | None:
-        return None if self.after.planned_steps is None else self.total_iters + self.after.planned_steps
+        return None if self.after.planned_steps is None else int(self.total_iters) + self.after.planned_steps
 
     def lr_at(self, step: int, group: int) -> float:
         first = self.after.lr_at(max(0, step - self.total_iters), group)

@@ -20,7 +20,7 @@ from torch import nn
 from torch.optim import lr_scheduler as lrs
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from cam_course import plateau, schedules
+from cam_course import optimizers, plateau, schedules
 from cam_course.data import shapes
 
 HERE = Path(__file__).parent
@@ -166,3 +166,95 @@ def test_t13_warm_up_before_a_plateau_is_refused_and_the_remedy_works(waits):
     assert np.allclose(seen, [*np.linspace(0.1/3, 0.1, 6), 0.1, 0.05, 0.025])
     with pytest.raises(TypeError, match=r"torch\S*\.StepLR: join LinearLR and yours by torch's SequentialLR"):
         schedules.WarmupLR(lrs.StepLR(sgd(), 3), 5)
+
+
+# ---- optimizers
+
+THEIRS = {"sgd": (torch.optim.SGD, {}), "momentum": (torch.optim.SGD, {"momentum": 0.9}), "adagrad": (torch.optim.Adagrad, {}),
+          "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}), "adadelta": (torch.optim.Adadelta, {}),
+          "rmsprop": (torch.optim.RMSprop, {}), "adam": (torch.optim.Adam, {}), "adamw": (torch.optim.AdamW, {})}
+
+
+def moved(optimizer, w, steps):
+    for k in range(steps):
+        w.grad = torch.randn(w.shape, generator=torch.Generator().manual_seed(k), dtype=w.dtype) + w.detach()
+        optimizer.step()
+    return w.detach().clone()
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_t26_state_goes_to_torchs_class_and_back(name):
+    "Ours 10 steps, then torch's class 10, then ours again: as ours alone; a fresh object each time, through the disk."
+    make, hyper = THEIRS[name]
+    ends = []
+    for path in ("ooo", "oto", "tot"):
+        w = torch.ones(3, dtype=torch.float64, requires_grad=True)
+        state = None
+        for kind in path:
+            optimizer = optimizers.OPTIMIZERS[name]([w], lr=0.01) if kind == "o" else make([w], lr=0.5, **hyper)
+            if state is None and kind == "t": optimizer.param_groups[0]["lr"] = 0.01
+            if state is not None: optimizer.load_state_dict(state)
+            moved(optimizer, w, 10)
+            file = io.BytesIO()
+            torch.save(optimizer.state_dict(), file)
+            state = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+        ends.append(w.detach().clone())
+    torch.testing.assert_close(ends[1], ends[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(ends[2], make_alone(name), rtol=0, atol=1e-12)
+
+
+def make_alone(name):
+    make, hyper = THEIRS[name]
+    w = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    optimizer = make([w], lr=0.01, **hyper)
+    for _ in range(3): moved(optimizer, w, 10)
+    return w.detach()
+
+
+@pytest.mark.parametrize(("theirs", "ours", "says", "into"), [
+    (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), optimizers.SGD, "momentum=0.9, SGD has 0", optimizers.Momentum),
+    (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True), optimizers.Momentum, "nesterov=True, Momentum has False",
+     optimizers.Nesterov),
+    (lambda p: torch.optim.SGD(p, lr=0.1, maximize=True), optimizers.SGD, "maximize=True", None),
+    (lambda p: torch.optim.Adam(p, amsgrad=True), optimizers.Adam, "amsgrad=True", None),
+    (lambda p: torch.optim.AdamW(p), optimizers.Adam, "decoupled_weight_decay=True", optimizers.AdamW),
+    (lambda p: torch.optim.SGD(p, lr=0.1), optimizers.Adam, "no 'betas', Adam needs it", optimizers.SGD),
+])
+def test_t26_a_state_that_computes_something_else_is_refused(theirs, ours, says, into):
+    w = torch.zeros(2, requires_grad=True)
+    state, optimizer = theirs([w]).state_dict(), ours([w])
+    before = optimizer.state_dict()
+    with pytest.raises(ValueError, match=f"{re.escape(says)}.*: load it into the class that saved it"): optimizer.load_state_dict(state)
+    assert optimizer.state_dict() == before
+    theirs([w]).load_state_dict(state)                       # the class that saved it
+    if into is not None: into([w]).load_state_dict(state)    # and ours of that kind
+
+
+def test_t27_no_momentum_means_no_dampening():
+    for momenta in ((0, 0), (0.9, 0, 0.9), (0, 0.9, 0.9)):
+        ends = []
+        for make in (lambda p: optimizers.Momentum(p, 0.1, 0.5, 0.5), lambda p: torch.optim.SGD(p, 0.1, 0.5, 0.5)):
+            w = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+            optimizer = make([w])
+            for m in momenta:
+                optimizer.param_groups[0]["momentum"] = m
+                w.grad = torch.ones_like(w)
+                optimizer.step()
+            ends.append(w.item())
+        assert ends[0] == pytest.approx(ends[1], abs=1e-15), momenta
+        if momenta == (0, 0): assert ends[0] == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_t30_complex_weights_are_refused_and_the_remedy_works(name):
+    w = torch.tensor([1 + 2j], requires_grad=True)
+    with pytest.raises(ValueError, match=r"real weights, not complex ones: give torch.view_as_real\(w\) of a detached w"):
+        optimizers.make_optimizer(name, [w], lr=0.1)
+    v = torch.view_as_real(w.detach()).requires_grad_()
+    optimizer = optimizers.make_optimizer(name, [v], lr=0.1)
+    torch.view_as_complex(v).abs().square().sum().backward()
+    before = v.detach().clone()
+    optimizer.step()
+    assert (v.abs() < before.abs()).all()
+    with pytest.raises(ValueError, match="complex"): optimizer.add_param_group({"params": [torch.zeros(1, dtype=torch.complex64)]})
+    assert len(optimizer.param_groups) == 1
