@@ -210,11 +210,13 @@ def _raised(errors: np.ndarray, enough: float) -> np.ndarray:
 def _largest_fall(
     u: np.ndarray,              # (n,) log10 of the rates, increasing
     y: np.ndarray,              # (n,) losses
-    hump: float = np.inf,       # standard errors above an earlier point from which on no fall begins: it would be a recovery
+    hump: float = np.inf,       # so many standard errors above an earlier point are a hump: no fall begins on or behind it
 ) -> tuple[float, float]:       # the fall, >= 0, and how many standard errors of such a difference it is
     "The clearest fall of the fitted line from one of its points to a later one."
     fall, errors = _falls(u, y)
-    errors = np.where(_raised(errors, hump)[:, None], 0, errors)
+    after = np.logical_or.accumulate(_raised(errors, hump))     # the first hump and all behind it
+    edge = after & (u > u[-1] - _REACH/2)                       # there a line that leans on a recovery goes too low
+    errors = np.where(after[:, None] | edge, 0, errors)
     i, j = np.unravel_index(errors.argmax(), errors.shape)
     return float(fall[i, j]), float(errors[i, j])
 
