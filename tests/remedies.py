@@ -11,9 +11,9 @@ from pathlib import Path
 
 LIB = Path(__file__).resolve().parent.parent/"cam_course"
 SAYING = {"remedy", "hint", "more", "said", "words", "where"}
-VERBS = ("add attack be call check choose compute connect continue convert crop delete do don't fetch free give install join keep "
-         "leave load lower make move name normalize pass pip put raise remove rename repeat resume retrain run say set shorten split start "
-         "step take test train try turn update use wrap write").split()
+VERBS = ("add attack be call check choose compute connect continue convert crop delete do don't fetch free give install join "
+         "keep leave load lower make move name normalize pass pip put raise remove rename repeat resume retrain run say set shorten "
+         "split start step take test train try turn update use wrap write").split()
 LOWER, UPPER = "|".join(VERBS), "|".join(v.capitalize() for v in VERBS)
 REMEDY = re.compile(rf"(?:^|{{}}|[:;,(] |\bor |\band )(?:{LOWER}) (?!of\b)|(?:^|[.] )(?:{UPPER}) ")
 
