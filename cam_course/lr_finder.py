@@ -175,6 +175,8 @@ def _loader(train: Any, seed: int | None = None) -> Iterable:
         train.seed += seed
     if isinstance(train, Dataset):
         ordered = isinstance(train, IterableDataset)
+        if not ordered and not len(train):
+            raise ValueError(f"the data set ({type(train).__name__}) is empty")
         return DataLoader(train, _BATCH if ordered else min(_BATCH, len(train)), shuffle=not ordered)
     return train
 

@@ -177,7 +177,7 @@ class _Schedule:
                                  "optimizer's state first, or use load_state_dict of a fresh schedule")
         self.optimizer, self.last_epoch = optimizer, last_epoch
         self.base_lrs = list(base_lrs or [float(group["initial_lr"]) for group in optimizer.param_groups])
-        self._initial_step()
+        self.step(None if last_epoch == -1 else last_epoch + 1)   # a step in mid-run depends on its number alone
 
     def lr_at(self, step: int, group: int) -> float:
         "The learning rate of param group number `group` at `step`, from 0."
