@@ -75,12 +75,18 @@ class _CheckedGroups(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         "State and settings, with all the keys that torch's class needs."
         state = super().state_dict()
+        for i, (w, group) in enumerate([(w, g) for g in self.param_groups for w in g["params"]]):
+            if i not in state["state"] and (first := self.first_state(w, group)): state["state"][i] = first
         return {**state, "param_groups": [{**self._torchs(), **g} for g in state["param_groups"]]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         "Load a state, ours or of torch's class; ValueError if that computes something else."
         groups = [self._own_group(g) for g in state_dict["param_groups"]]
         super().load_state_dict({**state_dict, "param_groups": groups})
+
+    def first_state(self, w: Tensor, group: Group) -> _State:
+        "What torch's class keeps of a weight that has had no gradient yet."
+        return {}
 
     def _own_group(self, group: Group) -> Group:
         "A saved group without what only torch's class keeps in it."
@@ -241,8 +247,12 @@ class Adagrad(SGD):
         BaseOptimizer.__init__(self, params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
                                initial_accumulator_value=initial_accumulator_value, eps=eps)
 
+    def first_state(self, w: Tensor, group: Group) -> _State:
+        start = torch.full_like(w.detach(), group["initial_accumulator_value"])
+        return {"sum": start, "step": torch.zeros((), dtype=torch.float64)}
+
     def direction(self, g: Tensor, state: _State, group: Group) -> Tensor:
-        if "sum" not in state: state["sum"] = torch.full_like(g, group["initial_accumulator_value"])
+        if "sum" not in state: state.update(self.first_state(g, group))
         s = state["sum"].addcmul_(g, g)
         return g / (s.sqrt() + group["eps"]) / (1 + (_count(state) - 1) * group["lr_decay"])
 

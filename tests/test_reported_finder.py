@@ -210,6 +210,23 @@ def test_t26_state_goes_to_torchs_class_and_back(name):
     torch.testing.assert_close(ends[2], make_alone(name), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_t26_also_with_a_weight_that_has_had_no_gradient(name):
+    ends = []
+    for first, then in (("o", "o"), ("o", "t"), ("t", "o")):
+        w = [torch.ones(2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+        make, hyper = THEIRS[name]
+        new = {"o": lambda w=w: optimizers.OPTIMIZERS[name](w, lr=0.01), "t": lambda w=w, m=make, h=hyper: m(w, lr=0.01, **h)}
+        optimizer, last = new[first](), new[then]()
+        moved(optimizer, w[0], 3)
+        last.load_state_dict(optimizer.state_dict())
+        w[1].grad = torch.ones_like(w[1])
+        moved(last, w[0], 3)
+        ends.append(torch.stack(w).detach())
+    torch.testing.assert_close(ends[1], ends[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(ends[2], ends[0], rtol=0, atol=1e-12)
+
+
 def make_alone(name):
     make, hyper = THEIRS[name]
     w = torch.ones(3, dtype=torch.float64, requires_grad=True)
