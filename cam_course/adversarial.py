@@ -4,6 +4,7 @@
 __all__ = ['PixelModel', 'pixel_bounds', 'fgsm', 'pgd', 'accuracy_under', 'AttackExplorer', 'explore_attack']
 
 # %% ../nbs/34_adversarial.ipynb #960a4f08
+import hashlib
 from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -222,10 +223,14 @@ def _uniform_noise(
     seed: int = 0,
     corners: bool = False,  # True: each value moves by +eps or -eps, as far as an attack with the sign moves it
 ) -> Tensor:  # (N, C, H, W) in [0, 1], each pixel within eps
-    "Images with random noise in the same box as an attack's: the control."
+    """Images with random noise in the same box as an attack's: the control.
+
+    Each image has noise of its own, whatever the batch that it is in: it depends on its pixels and `seed`.
+    """
     images = _check_pixels(images)
     low, high = pixel_bounds(images, _check_size("eps", eps))
-    drawn = 2*torch.rand(images.shape, generator=keyed_generator(seed, "noise")) - 1
+    keys = [hashlib.sha256(image.cpu().contiguous().numpy()).hexdigest() for image in images]
+    drawn = torch.stack([2*torch.rand(images.shape[1:], generator=keyed_generator(seed, "noise", key)) - 1 for key in keys])
     drawn = torch.where(drawn < 0, -1., 1.) if corners else drawn
     return torch.clamp(images + eps*drawn.to(images.device), low, high)
 
