@@ -213,7 +213,7 @@ def _pair_maps(
 ) -> ClassMaps:  # `raw[0]` (n, 2, h, w): for the answer given, for the truth
     "Raw maps of predicted and true class of the errors at `positions`, from one forward."
     x = errors.normalize(errors.x[positions].to(next(model.parameters(), torch.empty(0)).device))
-    cam = GradCAM(model, suggest_layer(model, x, min_size) if layer is None else layer, min_size)
+    cam = GradCAM(model, suggest_layer(model, x, min_size) if layer is None else layer, min_size=min_size)
     return cam.explain(x, torch.stack([errors.predicted[positions], errors.true[positions]], 1))
 
 
