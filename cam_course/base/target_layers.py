@@ -153,13 +153,7 @@ def _one_image(model: nn.Module, input_tensor: Tensor | int | tuple[int, int]) -
 
 def check_images(model: nn.Module, input_tensor: Tensor) -> Tensor:
     "`input_tensor` checked, without history, on the device of `model` and in its number format."
-    if not isinstance(input_tensor, Tensor):
-        raise ValueError(f"input_tensor must be a tensor of images (N, C, H, W), got {_named_kind(input_tensor)}")
-    shape = tuple(input_tensor.shape)
-    if input_tensor.ndim != 4 or not input_tensor.numel():
-        remedy = {3: "one image is x[None]", 5: "a volume or a video is taken frame by frame, x[:, :, k] or x[:, k]"}
-        said = "it is empty" if not input_tensor.numel() else remedy.get(len(shape), "stack images: torch.stack(images)")
-        raise ValueError(f"input_tensor must be a tensor of images (N, C, H, W), got {shape}: {said}")
+    check_batch(input_tensor)
     if not input_tensor.is_floating_point():
         raise ValueError(f"input_tensor is {input_tensor.dtype}: normalize the images first, Normalize(mean, std)(x)")
     parameter = next(model.parameters(), input_tensor)
@@ -167,6 +161,16 @@ def check_images(model: nn.Module, input_tensor: Tensor) -> Tensor:
     if not same and len({p.dtype for p in model.parameters()}) == 1:
         return input_tensor.detach().to(parameter.device, parameter.dtype)
     return input_tensor.detach().to(parameter.device)
+
+
+def check_batch(images: Tensor, name: str = "input_tensor", one: str = "x") -> None:
+    "`ValueError` with the remedy unless `images`, called `name`, is a tensor (N, C, H, W) that isn't empty."
+    if not isinstance(images, Tensor):
+        raise ValueError(f"{name} must be a tensor of images (N, C, H, W), got {_named_kind(images)}")
+    if images.ndim != 4 or not images.numel():
+        remedy = {3: f"one image is {one}[None]", 5: f"a volume or a video is taken frame by frame, {one}[:, :, k] or {one}[:, k]"}
+        said = "it is empty" if not images.numel() else remedy.get(images.ndim, "an image has channels, height and width")
+        raise ValueError(f"{name} must be a tensor of images (N, C, H, W), got {tuple(images.shape)}: {said}")
 
 
 def _named_kind(thing: Any) -> str:
@@ -216,8 +220,9 @@ def _layout(output: Tensor) -> str:
     first, last = (min(_lead(down, across, k), _lead(across, down, k + 1)) for k in (2, 1))
     if max(first, last) > _CLEAR:
         return "first" if first >= last else "last"
-    moved = max(abs(m) for m in down + across if math.isfinite(m))
-    return "unknown" if moved < 3*_CLEAR else "none"
+    moved = [[abs(m) for m in way if math.isfinite(m)] for way in (down, across)]
+    twice = any(sum(m > _CLEAR for m in way) > 1 for way in moved)  # rows and columns of an attention matrix are both places
+    return "none" if twice or max(map(max, moved)) > 3*_CLEAR else "unknown"
 
 
 def _lead(this: list[float], other: list[float], axis: int) -> float:
@@ -232,6 +237,8 @@ def bare_model(model: Any, layers: bool = False, gradients: bool = False) -> nn.
     sharded); with `gradients` for what was built in `torch.inference_mode()`.
     """
     while isinstance(model, nn.Module):
+        if isinstance(model, torch.jit.ScriptModule):
+            break
         inside = model.model if isinstance(model, ScoringNet) else model._modules.get("_orig_mod")
         if inside is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             inside = model.module
