@@ -525,7 +525,7 @@ def test_c07_rounding_of_the_inverse_is_taken_everywhere(small):
     back = normalize.inverse(normalize(x))
     assert back.min() == 0 and back.max() == 1
     overlay(back[0], torch.ones(7, 7)), fgsm(small, back, 0)
-    explore_maps(back[:2], {"conv2": torch.rand(2, 4, 8, 8)}, list("abcd")).as_html()
+    explore_maps(back[:2], {"conv2": torch.rand(2, 4, 8, 8)}, list("abcd")).still()
     beyond = normalize.inverse(normalize(x) + 0.1)
     assert beyond.max() > 1.01   # what is no rounding is kept, to be noticed
     half = normalize.inverse(normalize(x).bfloat16())
@@ -700,7 +700,7 @@ class Siamese(nn.Module):
         self.e, self.mix, self.fc = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 3)
 
     def forward(self, x):
-        return self.fc(self.mix(self.e(x) - self.e(x.flip(-1))).mean((2, 3)))
+        return self.fc(self.mix(self.e(x) - self.e(x/2)).mean((2, 3)))
 
 
 class Holder(nn.Module):
@@ -724,14 +724,12 @@ def test_c10_a_shared_layer():
     (lambda x: x.numpy(), r"an array: torch.from_numpy\(x\)", torch.from_numpy), (list, r"torch.stack\(x\)", torch.stack),
     (lambda x: x[0], r"one image is x\[None\]", lambda x: x[None]), (lambda x: x[:, :, None], r"frame by frame, x\[:, :, k\]", lambda x: x[:, :, 0]),
     (lambda x: x[:0], "it is empty", None), (lambda x: (255*x.abs()).byte(), r"Normalize\(mean, std\)\(x\)", Normalize((0.5,)*3, (0.2,)*3)),
-    (lambda x: Image.new("RGB", (32, 32)), "a PIL image", None), (lambda x: "cat.png", "got str", None)])
+    (lambda x: Image.new("RGB", (32, 32)), "a PIL image", None), (lambda x: "cat.png", "got str|got 'cat.png'", None)])
 def test_c10_images_of_other_kinds(small, spoil, says, mend):
-    x, targets = images(), torch.zeros(4).long()
+    x, targets, many = images(), torch.zeros(4).long(), lambda z: len(z) if isinstance(z, torch.Tensor) else 4
     for call in (lambda z: GradCAM(small, "conv2")(z), lambda z: library_cam(small, z, "conv2"), lambda z: suggest_layer(small, z),
-                 lambda z: insertion_curve(small, z, torch.rand(len(z), 8, 8), targets[:len(z)], 1), lambda z: randomization_test(small, z, stages=["fc"])):
-        wrong = spoil(x)
-        if not hasattr(wrong, "__len__") and call.__code__.co_names[0] == "insertion_curve": continue
-        with pytest.raises(ValueError, match=says): call(wrong)
+                 lambda z: insertion_curve(small, z, torch.rand(many(z), 8, 8), targets[:many(z)], 1), lambda z: randomization_test(small, z, stages=["fc"])):
+        with pytest.raises(ValueError, match=says): call(spoil(x))
         if mend is not None: call(mend(spoil(x)))
 
 
@@ -855,7 +853,7 @@ def test_c14_file_names(tmp_path, small):
     assert sorted(rest.extra["path"] + held.extra["path"]) == sorted(data.extra["path"])
     two = Small(2).eval()
     with torch.no_grad():
-        two.fc.weight.zero_(), two.fc.bias.copy_(torch.tensor([0.0, 1.0]))   # all are dogs
+        two.fc.weight.zero_(), two.fc.bias.copy_(torch.tensor([0.0, 2.0]))   # all are dogs
     errors = Misclassified.find(two, data, None)
     assert errors.paths == ("cat/a.png", "cat/b.png")
     figure = errors.plot(2, by="index")

@@ -19,7 +19,7 @@ from .factory import load_model
 from ..base.core import DataError, atomic_write
 from ..base.figures import INK, MUTED, PALETTE, style
 from ..base.rendering import draw_caption, overlay, shorten_label
-from ..base.target_layers import Scores, ScoringNet, check_layer, eval_mode
+from ..base.target_layers import Scores, ScoringNet, bare_model, check_layer, eval_mode
 from ..base.weights import SHIPPED, read_weights
 from ..gradcam import GradCAM
 from ..photographs import PhotoNet, imagenet_net, open_photograph
@@ -44,7 +44,7 @@ def find_net(
         return model
     if isinstance(model, nn.Module):
         return _module_net(model, scores)
-    path = Path(model).expanduser()
+    path = Path(model).expanduser() if isinstance(model, str | Path) else bare_model(model)  # which refuses the rest
     if str(model) in SHIPPED or path.suffix == ".safetensors":
         return _file_net(model if str(model) in SHIPPED else path)
     if (path/"config.json").is_file() or (len(path.parts) > 1 and path.is_dir()):
@@ -56,7 +56,7 @@ def find_net(
 def _module_net(model: nn.Module, scores: Scores) -> PhotoNet:
     "Somebody's own network; its classes are numbers."
     x = next(model.parameters(), torch.zeros(0)).new_zeros(1, 3, 224, 224)
-    net = ScoringNet(model, scores)
+    net = ScoringNet(model, scores, layers=True, gradients=True)
     with eval_mode(net), torch.no_grad():
         names = tuple(f"class {k}" for k in range(net(x).shape[1]))
     return PhotoNet(net.model, names, source=type(net.model).__name__, scores=scores)

@@ -138,9 +138,9 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def _one_image(model: nn.Module, input_tensor: Tensor | int | tuple[int, int]) -> Tensor:
     "The first image of a batch, or a black one of the size given, as the first convolution of `model` takes it."
     size = (input_tensor, input_tensor) if isinstance(input_tensor, Integral) else input_tensor
-    if not isinstance(size, tuple | list):
+    if hasattr(size, "ndim") or hasattr(size, "getbands") or (isinstance(size, list | tuple) and any(isinstance(s, Tensor) for s in size)):
         return check_images(model, input_tensor)[:1]
-    if len(size) != 2:
+    if not isinstance(size, tuple | list) or len(size) != 2:
         raise ValueError(f"image_size must be a number of px, (height, width) or images, got {input_tensor!r}")
     height, width = size
     for length in (height, width):
@@ -302,7 +302,7 @@ class ScoringNet(nn.Module):
                 raise
             raise TypeError(f"the model takes more than images ({error}): put it into a module whose forward(x) adds the rest") from error
         found = _picked(output, self.pick, len(x))
-        if found.ndim != 2 or len(found) != len(x) or (found.shape[1] == 1 and not self.lone):
+        if found.ndim != 2 or len(found) != len(x) or (found.shape[1] == 1 and (self.classes or not self.lone)):
             raise ValueError(_no_scores(found, len(x)))
         if self.classes not in (None, found.shape[1]):
             raise ValueError(f"the model returns {found.shape[1]} scores per image, and there are {self.classes} classes: each class "
