@@ -86,7 +86,7 @@ def _watched(model: nn.Module, images: Tensor, names: Iterable[str] | None) -> l
     modules = [(n, m) for n, m in model.named_modules() if n and (wanted is None or n in wanted)]
     handles = [m.register_forward_hook(note(name)) for name, m in modules]
     try:
-        model(images)
+        _forward(model, images)
     finally:
         for handle in handles:
             handle.remove()
@@ -179,7 +179,7 @@ def _named_kind(thing: Any) -> str:
     if hasattr(thing, "getbands"):
         return f"a PIL image ({kind}): load_photograph(image) makes a tensor of it, Normalize(mean, std)(x[None]) the rest"
     if type(thing).__module__ == "numpy":
-        return f"an array: torch.from_numpy(x) makes a tensor of it, .permute(0, 3, 1, 2) of one that is (N, H, W, C)"
+        return "an array: torch.from_numpy(x) makes a tensor of it, .permute(0, 3, 1, 2) of one that is (N, H, W, C)"
     if isinstance(thing, Sequence) and len(thing) and all(isinstance(t, Tensor) for t in thing):
         return f"a {kind} of tensors: torch.stack(x), or torch.cat(x) if each has a batch axis"
     return kind
@@ -278,6 +278,9 @@ class ScoringNet(nn.Module):
     Raises `ValueError` for an output that holds no such scores, for another number of them than `classes`, for NaN.
     """
 
+    pick: Scores
+    classes: int | None
+
     def __init__(
         self,
         model: nn.Module,
@@ -295,13 +298,7 @@ class ScoringNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         "Scores (N, classes) of images (N, C, H, W)."
-        try:
-            output = self.model(x)
-        except TypeError as error:
-            if "required positional argument" not in str(error):
-                raise
-            raise TypeError(f"the model takes more than images ({error}): put it into a module whose forward(x) adds the rest") from error
-        found = _picked(output, self.pick, len(x))
+        found = _picked(_forward(self.model, x), self.pick, len(x))
         if found.ndim != 2 or len(found) != len(x) or (found.shape[1] == 1 and (self.classes or not self.lone)):
             raise ValueError(_no_scores(found, len(x)))
         if self.classes not in (None, found.shape[1]):
@@ -315,6 +312,16 @@ class ScoringNet(nn.Module):
             self._told = True
             _warn_of_softmax(found.detach())
         return found
+
+
+def _forward(model: nn.Module, x: Tensor) -> Any:
+    "What the model returns for images; `TypeError` with the remedy for one that wants more."
+    try:
+        return model(x)
+    except TypeError as error:
+        if "required positional argument" not in str(error):
+            raise
+        raise TypeError(f"the model takes more than images ({error}): put it into a module whose forward(x) adds the rest") from error
 
 
 def _picked(output: Any, scores: Scores, n: int) -> Tensor:
@@ -482,8 +489,10 @@ def _no_map(found: _Seen, image_size: Tensor | int | tuple[int, int], use: str) 
 
 def _grid(tokens: int, image_size: Tensor | int | tuple[int, int]) -> tuple[int, int]:
     "Rows and columns of the tokens that lie on the image; the few before them are class tokens."
-    height, width = image_size.shape[-2:] if isinstance(image_size, Tensor) else \
-        (image_size, image_size) if isinstance(image_size, Integral) else image_size
+    if isinstance(image_size, Tensor):
+        height, width = image_size.shape[-2:]
+    else:
+        height, width = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
     columns = [w for w in range(1, tokens + 1) if w*max(1, round(w*height/width)) <= tokens]
     return max(1, round(columns[-1]*height/width)), columns[-1]
 
