@@ -306,7 +306,7 @@ class ScoringNet(nn.Module):
                              "needs its score, and each score a class name")
         if not found.is_meta and not bool((found < math.inf).all()):
             bad = (~(found < math.inf).all(1)).nonzero()[:, 0].tolist()
-            raise ValueError(f"the model's scores for {len(bad)} of {len(x)} images (the first: {bad[0]}) are NaN or infinite: "
+            raise ValueError(f"the model's scores for {len(bad)} of {len(x)} images (the first: {bad[0]}) are not finite: "
                              "look for NaN in the images and in the weights")
         if not self._told:
             self._told = True
