@@ -34,7 +34,7 @@ class ImageData:
     mean: tuple[float, ...] | None = None  # by channel, images in [0, 1]; None: computed
     std: tuple[float, ...] | None = None  # by channel, images in [0, 1]; None: computed
     masks: Tensor | None = None  # (N, objects, H, W) bool: where the objects are
-    extra: dict[str, Any] = field(default_factory=dict)  # more; tensors of N rows are split along with the images
+    extra: dict[str, Any] = field(default_factory=dict)  # more; tensors, lists and tuples of N are split along with the images
 
     def __post_init__(self) -> None:
         self.class_names = tuple(map(str, self.class_names))
@@ -80,11 +80,16 @@ class ImageData:
         if not isinstance(index, slice):
             index = torch.as_tensor(index, device=self.x.device)
             index = index if index.dtype == torch.bool else index.long()
-        return self._each(lambda t: t[index])
+        rows = torch.arange(len(self))[index if isinstance(index, slice) else index.cpu()].tolist()
+        return self._each(lambda t: t[index], lambda names: type(names)(names[i] for i in rows))
 
-    def _each(self, change: Any) -> "ImageData":
-        rows = lambda v: isinstance(v, Tensor) and v.ndim > 0 and len(v) == len(self)
-        extra = {k: change(v) if rows(v) else v for k, v in self.extra.items()}
+    def _each(self, change: Any, change_names: Any = lambda names: names) -> "ImageData":
+        def changed(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return change(value) if value.ndim > 0 and len(value) == len(self) else value
+            return change_names(value) if type(value) in (list, tuple) and len(value) == len(self) else value
+
+        extra = {k: changed(v) for k, v in self.extra.items()}
         masks = None if self.masks is None else change(self.masks)
         return replace(self, x=change(self.x), y=change(self.y), masks=masks, extra=extra)
 
@@ -179,7 +184,8 @@ def _plain(image: "Picture") -> "Picture":
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError(f"values from {values.min()} to {values.max()} fit neither 8 nor 16 bits")
-        return Image.fromarray((values >> 8).astype(np.uint8))
+        eight = image.mode == "I" and values.max() <= 255  # whole numbers of 32 bits: how many are used says the picture
+        return Image.fromarray((values if eight else values >> 8).astype(np.uint8))
     if image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -296,7 +302,7 @@ def from_folder(
     channels: int = 3,  # 3: RGB; 1: grey
     class_names: Sequence[str] | None = None,  # folders that must be there and their order; None: all, sorted
     name: str | None = None,  # None: the folder's name
-) -> ImageData:
+) -> ImageData:  # `extra["path"]` has the files in order, as seen from `path`: "cat/0012.png"
     """Read a folder of images into memory, files in sorted order, hidden ones left out.
 
     Raises `FileNotFoundError` for a folder without classes or images, `DataError` naming a file that can't be read.
@@ -321,7 +327,8 @@ def from_folder(
             first, other = ("x".join(map(str, i.shape[:0:-1])) for i in (images[0], images[-1]))
             raise _Mixed(f"{file} has {other} px, {files[0][0].name} {first}: give size= to bring all to one size")
     y = torch.tensor([label for _, label in files], dtype=torch.int64)
-    return ImageData(torch.from_numpy(np.stack(images)), y, names, name or path.resolve().name)
+    paths = tuple(file.relative_to(path).as_posix() for file, _ in files)
+    return ImageData(torch.from_numpy(np.stack(images)), y, names, name or path.resolve().name, extra={"path": paths})
 
 # %% ../nbs/10_data.ipynb #4f3a5127
 def _class_folders(path: Path, class_names: Sequence[str] | None) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import platform
 import random
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib import metadata
@@ -317,8 +318,17 @@ def preserved(*models: nn.Module) -> Iterator[None]:
     """Run a block, then put back every module's mode and hooks, every `requires_grad` and `.grad`, and all RNGs.
 
     Inside the block each `.grad` starts as None; the tensor that was there is set aside and comes back untouched.
-    Weights and buffers are not copied: in `eval` mode nothing changes them.
+    Weights and buffers are not copied: in `eval` mode nothing changes them. One thread at a time borrows, others wait.
     """
+    with _BORROWING:  # else a thread would note as "before" what another one has changed for a while
+        yield from _lent(models)
+
+
+_BORROWING = threading.RLock()  # one for all models: these may share modules, and all share the random numbers
+
+
+def _lent(models: Sequence[nn.Module]) -> Iterator[None]:
+    "The body of `preserved`."
     modules = [m for model in models for m in model.modules()]
     params = [p for model in models for p in model.parameters()]
     training = [m.training for m in modules]
@@ -337,7 +347,8 @@ def preserved(*models: nn.Module) -> Iterator[None]:
                 current.clear()
                 current.update(entries)
         for p, (requires_grad, grad) in zip(params, grads, strict=True):
-            p.requires_grad_(requires_grad)
+            if p.requires_grad != requires_grad:
+                p.requires_grad_(requires_grad)
             p.grad = grad
         set_rng_state(rng)
 
