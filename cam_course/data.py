@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from .base.cifar10 import CLASS_NAMES, channel_stats, cifar10_arrays, find_in
 from cam_course.base.core import (
@@ -379,7 +380,8 @@ def opened(
         image = data[0][0]
     except (TypeError, LookupError) as error:
         raise ValueError(f"{name}: item 0 of {type(data).__name__} is no pair (image, label) ({error!r}): {remedy}") from error
-    if not (isinstance(image, Tensor) and image.is_floating_point()):
+    parts = tree_leaves(image)
+    if not (parts and all(isinstance(part, Tensor) for part in parts) and parts[0].is_floating_point()):
         got = f"{image.dtype} tensor" if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(f"{name} gives a {got} for each image, not a float tensor: {remedy}")
     from torch.utils.data import DataLoader

@@ -202,8 +202,8 @@ class History(list):
                 rows = [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file, strict=True)]
             return cls({**row, "epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows)
         except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-            raise DataError(f"history {str(path)!r} is damaged ({error!r}): delete it and go on with `cam-course resume`, "
-                            "which writes it anew from the newest checkpoint") from error
+            raise DataError(f"history {str(path)!r} is damaged ({error!r}): `cam-course resume` "
+                            "writes it anew from the newest checkpoint") from error
 
 # %% ../nbs/13_training.ipynb #467b01fb
 LOG_HEADER = " epoch  train loss    acc   test loss    acc         lr  images/s    time     ETA"

@@ -295,7 +295,13 @@ def resume_run(folder: str | Path, figures: bool = True, **changes: Any) -> Run:
 def _is_finished(config: TrainConfig, folder: Path) -> bool:
     "Whether everything is there (the command `report` writes a page for half a training too)."
     files = ("history.csv", "last.safetensors", "figures/alt.json", "report.html")
-    return all((folder / f).exists() for f in files) and len(History.from_csv(folder / "history.csv")) >= config.epochs
+    try:
+        return all((folder / f).exists() for f in files) and len(History.from_csv(folder / "history.csv")) >= config.epochs
+    except DataError as error:  # what the history says is in the checkpoints too
+        if not any(folder.glob("checkpoints/*.safetensors")):
+            raise DataError(f"{error}; but there is none in {str(folder)!r}: begin a new run") from error
+        warnings.warn(str(error), stacklevel=3)
+        return False
 
 # %% ../../nbs/app/main.ipynb #313708b6
 def _load_finished(config: TrainConfig, folder: Path, train: ImageData, test: ImageData) -> Run:

@@ -256,6 +256,7 @@ class Trainer:
         self.loss_fn = partial(F.cross_entropy, weight=weights, label_smoothing=label_smoothing)
         self.transform = Compose(transform) if isinstance(transform, list | tuple) else transform
         self.normalize = normalize or (_as_it_is if isinstance(train, LoadedBatches) else Normalize.of(train))
+        self.normalizes_all = normalize is not None
         self.ema = _averaged(model, ema_decay) if ema_decay else None
         self.compile = _pays(self.device) or self.compiler is not None if compile is None else compile
         self.checkpoints = Checkpoints(self.run_dir / "checkpoints") if self.run_dir else None
@@ -381,7 +382,7 @@ def _check_objects(model: nn.Module, optimizer: Any, scheduler: Any, steps: int)
 
 def _check_length(scheduler: Any, epochs: int, steps: int) -> None:
     "Compare a schedule that knows its end with what is planned: too short is a `ValueError`, too long a warning."
-    kind, total = type(scheduler).__name__, getattr(scheduler, "total_steps", None)
+    kind, total = type(scheduler).__name__, getattr(scheduler, "planned_steps", getattr(scheduler, "total_steps", None))
     if isinstance(total, int) and _scheduler_interval(scheduler) == "batch":
         planned, remedy = epochs * steps, f"make it with total_steps={epochs * steps}"
         unit = f"steps ({epochs} epochs of {steps})"
@@ -427,6 +428,9 @@ def _probe(trainer: Trainer) -> None:
         for name in ("train", "test", "held_out"):
             if (data := getattr(t, name)) is None:
                 continue
+            if isinstance(data, LoadedBatches) != isinstance(t.train, LoadedBatches) and not t.normalizes_all:
+                raise ValueError(f"train and {name} are not of one kind: a DataLoader normalizes its images itself, an ImageData holds bytes. "
+                                 "Give both in one way, or normalize=, which is then applied to both")
             x, y = _one(t, data, augmented=name == "train")
             shape = f"{tuple(x.shape[1:])} " if isinstance(x, Tensor) else ""
             try:
@@ -490,8 +494,8 @@ def _settings(trainer: Trainer, given: dict[str, Any]) -> dict[str, Any]:
         "model": repr(model).splitlines(),
         "model parts in eval mode": modes,
         "model weights that are fixed": [name for name, p in model.named_parameters() if not p.requires_grad],
-        "optimizer": {"class": _class(t.optimizer), **{f"group {i}": g for i, g in enumerate(groups)}},
         "scheduler": {"class": _class(t.scheduler), **(t.scheduler.state_dict() if t.scheduler is not None else {})},
+        "optimizer": {"class": _class(t.optimizer), **{f"group {i}": g for i, g in enumerate(groups)}},
         "transform": t.transform,
         "normalize": t.normalize,
         **{name: _fingerprint(getattr(t, name)) for name in ("train", "test", "held_out")},
@@ -551,7 +555,8 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
     "What is other than it was, by name, in words."
     if isinstance(old, dict) and isinstance(new, dict):
         keys = dict.fromkeys([*old, *new])
-        return [line for k in keys for line in _differences(old.get(k), new.get(k), f"{name} {k}".strip()) if old.get(k) != new.get(k)]
+        changed = [k for k in keys if old.get(k) != new.get(k)]
+        return [line for k in changed for line in _differences(old.get(k), new.get(k), f"{name} {k}".strip())]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new) > 3:
         at = next(i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b)
         old, new = old[at], new[at]
@@ -565,17 +570,18 @@ def _check_settings(trainer: Trainer, state: dict[str, Any]) -> None:
     if old is None:  # of version 0.1
         t.notes.append(f"from step {state['step']} on: the checkpoint is of an older version, its settings could not be compared")
         return
-    old, new = dict(old), _words(t.settings)
+    old, new = dict(old), json.loads(json.dumps(t.settings))
     epochs = old.pop("epochs"), new.pop("epochs")
     found = [line for name in new if old.get(name) != new[name] for line in _differences(old.get(name), new[name], name)]
     if found and epochs[1] > epochs[0] and all(line.startswith("scheduler") for line in found):
-        found.append(f"{epochs[1]} epochs instead of {epochs[0]} can't be had under a schedule that knows its end: begin a new training")
+        found.insert(0, f"{epochs[1]} epochs instead of {epochs[0]} can't be had under a schedule that knows its end: begin a new training")
     if epochs[1] < epochs[0]:
         found.append(f"epochs was {epochs[0]}, and is {epochs[1]}, but it may only grow")
     if t.asked not in ("auto", before := state.get("precision", t.asked)):
         found.append(f"precision was {before!r}, and is {t.asked!r}")
     if found:
-        raise ValueError("; ".join(found) + ". Give what it was, or another run_dir")
+        more = f", and {len(found) - 5} more" if len(found) > 5 else ""
+        raise ValueError("; ".join(found[:5]) + more + ". Give what it was, or another run_dir")
 
 # %% ../../nbs/app/trainer.ipynb #ed12f87a
 def _get_state(trainer: Trainer) -> dict[str, Any]:
