@@ -157,8 +157,11 @@ def _answers(
         model.eval()
         for x, y in batches:
             x = moved(normalize(moved(x, device)), device, layout)
-            logits = model(x).float()
-            found.append((logits + model(x.flip(-1)).float()) / 2 if tta else logits)
+            logits = model(x)
+            if not isinstance(logits, Tensor):
+                remedy = "wrap it in an nn.Module whose forward returns them alone"
+                raise ValueError(f"the net gives a {type(logits).__name__}, not logits (N, classes): {remedy}")
+            found.append((logits.float() + model(x.flip(-1)).float()) / 2 if tta else logits.float())
             labels.append(y)
     return torch.cat(found).cpu(), torch.cat(labels).cpu()
 
@@ -174,6 +177,8 @@ def evaluate(
     "Mean loss and accuracy of `model` on `data`, as `predict` sees it."
     with torch.no_grad():
         logits, y = _answers(model, data, normalize, batch_size, device, tta)
+    if (classes := int(y.max()) + 1) > logits.shape[1]:
+        raise ValueError(f"the net has {logits.shape[1]} outputs, but the data {classes} classes: make it with num_classes={classes}")
     return F.cross_entropy(logits, y).item(), (logits.argmax(1) == y).double().mean().item()
 
 # %% ../nbs/13_training.ipynb #d65ac60e

@@ -554,6 +554,8 @@ def _fingerprint(data: Any) -> dict[str, Any] | None:
 def _differences(old: Any, new: Any, name: str = "") -> list[str]:
     "What is other than it was, by name, in words."
     if isinstance(old, dict) and isinstance(new, dict):
+        if old.get("class") != new.get("class"):  # the rest differs anyway
+            old, new = {"class": old.get("class")}, {"class": new.get("class")}
         keys = dict.fromkeys([*old, *new])
         changed = [k for k in keys if old.get(k) != new.get(k)]
         return [line for k in changed for line in _differences(old.get(k), new.get(k), f"{name} {k}".strip())]
