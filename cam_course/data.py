@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from .base.cifar10 import CLASS_NAMES, channel_stats, cifar10_arrays, find_in
-from .base.core import DataError, check_choice, check_number
+from cam_course.base.core import (
+    DataError, check_choice, check_number, get_rng_state, keyed_generator, seed_everything, set_rng_state,
+)
 from .base.shapes import draw_shapes
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ class ImageData:
     mean: tuple[float, ...] | None = None  # by channel, images in [0, 1]; None: computed
     std: tuple[float, ...] | None = None  # by channel, images in [0, 1]; None: computed
     masks: Tensor | None = None  # (N, objects, H, W) bool: where the objects are
-    extra: dict[str, Any] = field(default_factory=dict)  # more; tensors, lists and tuples of N are split along with the images
+    extra: dict[str, Any] = field(default_factory=dict)  # more; what has N rows (tensor, array, list, tuple) is split along
 
     def __post_init__(self) -> None:
         self.class_names = tuple(map(str, self.class_names))
@@ -81,13 +84,18 @@ class ImageData:
             index = torch.as_tensor(index, device=self.x.device)
             index = index if index.dtype == torch.bool else index.long()
         rows = torch.arange(len(self))[index if isinstance(index, slice) else index.cpu()].tolist()
-        return self._each(lambda t: t[index], lambda names: type(names)(names[i] for i in rows))
+        def taken(value: Any) -> Any:
+            return value[rows] if isinstance(value, np.ndarray) else type(value)(value[i] for i in rows)
 
-    def _each(self, change: Any, change_names: Any = lambda names: names) -> "ImageData":
+        return self._each(lambda t: t[index], taken)
+
+    def _each(self, change: Any, change_others: Any = lambda rows: rows) -> "ImageData":
+        "Tensors changed by `change`, arrays, lists and tuples in `extra` by `change_others`; only what has a row for each image."
         def changed(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return change(value) if value.ndim > 0 and len(value) == len(self) else value
-            return change_names(value) if type(value) in (list, tuple) and len(value) == len(self) else value
+            tensor = isinstance(value, Tensor)
+            if not tensor and type(value) not in (list, tuple, np.ndarray): return value
+            if getattr(value, "ndim", 1) == 0 or len(value) != len(self): return value
+            return change(value) if tensor else change_others(value)
 
         extra = {k: changed(v) for k, v in self.extra.items()}
         masks = None if self.masks is None else change(self.masks)
@@ -287,6 +295,106 @@ def _label(label: Any) -> int:
     if int(label) != label:
         raise ValueError(f"its label is {label!r}: give a whole number")
     return int(label)
+
+# %% ../nbs/10_data.ipynb #10ader02
+class LoadedBatches:
+    """A torch `DataLoader`, or a data set of tensors, in the place of an `ImageData`: pairs (images, labels), as they come.
+
+    `epoch` repeats an epoch's order and augmentation from its seed, and goes on in the middle of one.
+    """
+
+    def __init__(self, name: str, loader: Any):
+        self.loader, self.what = loader, name
+        try:
+            self.steps = len(loader)
+        except TypeError:
+            raise ValueError(f"{name}: a loader without a length can't be planned for: give its data set a __len__") from None
+        if not self.steps:
+            raise ValueError(f"{name}: the loader gives no batch: its batch_size is more than its images")
+        data = getattr(loader, "dataset", loader)
+        self.name = type(data).__name__
+        self.class_names = tuple(map(str, getattr(data, "classes", None) or ()))
+
+    def __len__(self) -> int:
+        "How many images there are."
+        return len(getattr(self.loader, "dataset", self.loader))
+
+    def to(self, device: Any) -> "LoadedBatches":
+        "Itself: batches are moved one by one."
+        return self
+
+    def first(self) -> tuple[Any, Tensor]:
+        "A batch of one image, without beginning an epoch."
+        data, collate = getattr(self.loader, "dataset", None), getattr(self.loader, "collate_fn", None)
+        if data is None or collate is None or getattr(self.loader, "batch_size", None) is None:
+            return self._pair(next(iter(self.loader)))
+        return self._pair(collate([data[0]]))
+
+    def batches(self) -> Iterator[tuple[Any, Tensor]]:
+        "All batches, in the loader's order."
+        return map(self._pair, self.loader)
+
+    def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Any, Tensor]]:
+        "The batches of a training epoch from number `start` on."
+        here, key = get_rng_state(), keyed_generator(seed, "loader", epoch)
+        number = int(torch.randint(2**32, (), generator=key))
+        seed_everything(number)
+        sampler = getattr(self.loader, "sampler", None)
+        for own in (getattr(self.loader, "generator", None), getattr(sampler, "generator", None)):
+            if own is not None:
+                own.manual_seed(number)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        batches = iter(self.loader)
+        for _ in range(start):
+            next(batches)
+        if start:
+            set_rng_state(here)  # as it was after that batch
+        yield from map(self._pair, batches)
+
+    def _pair(self, batch: Any) -> tuple[Any, Tensor]:
+        if isinstance(batch, dict) or not isinstance(batch, tuple | list) or len(batch) != 2:
+            got = f"a dict with {', '.join(map(repr, batch))}" if isinstance(batch, dict) else f"a {type(batch).__name__}"
+            got += f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+            remedy = "give the DataLoader a collate_fn that makes them"
+            raise ValueError(f"{self.what}: batches must be pairs (images, labels), got {got}: {remedy}")
+        x, y = batch
+        if not isinstance(y, Tensor) or y.ndim != 1 or y.is_floating_point():
+            got = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(f"{self.what}: labels must be a tensor (N,) of whole numbers, the classes, got {got}")
+        if isinstance(x, Tensor) and not x.is_floating_point():
+            raise ValueError(f"{self.what}: the loader gives {x.dtype} images: let its data set normalize them "
+                             "(v2.ToDtype(torch.float32, scale=True)), or give from_dataset(...) instead")
+        return x, y.long()
+
+
+def opened(
+    name: str,  # what the argument is called
+    data: Any,  # an `ImageData`, a DataLoader, or a data set that gives pairs (float tensor, label)
+    batch_size: int = 500,  # of a data set
+    shuffle: bool = False,  # True: as for training
+) -> Any:  # an `ImageData` or a `LoadedBatches`
+    "Whatever a user has as images and labels; `ValueError` with the remedy for what can't be used as it is."
+    if isinstance(data, LoadedBatches) or (hasattr(data, "x") and hasattr(data, "y") and hasattr(data, "class_names")):
+        return data
+    if hasattr(data, "__iter__") and hasattr(data, "dataset"):
+        return LoadedBatches(name, data)
+    remedy = f"make it with from_dataset({name}), or from_folder(path)"
+    if isinstance(data, str | os.PathLike | Tensor | np.ndarray | tuple | list | dict) or not hasattr(data, "__getitem__"):
+        raise ValueError(f"{name} must be an ImageData, a DataLoader or a data set, got {type(data).__name__}: {remedy}")
+    try:
+        image = data[0][0]
+    except (TypeError, LookupError) as error:
+        raise ValueError(f"{name}: item 0 of {type(data).__name__} is no pair (image, label) ({error!r}): {remedy}") from error
+    parts = tree_leaves(image)
+    if not (parts and all(isinstance(part, Tensor) for part in parts) and parts[0].is_floating_point()):
+        got = f"{image.dtype} tensor" if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f"{name} gives a {got} for each image, not a float tensor: {remedy}")
+    from torch.utils.data import DataLoader
+
+    drop = shuffle and len(data) >= batch_size
+    return LoadedBatches(name, DataLoader(data, batch_size, shuffle=shuffle, drop_last=drop))
+
 
 # %% ../nbs/10_data.ipynb #3d6faecc
 class _Mixed(ValueError):

@@ -249,14 +249,24 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 # %% ../../nbs/base/core.ipynb #5ec100de
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # Windows
+
+
+def check_run_name(name: str) -> str:
+    "Return `name` if every system takes it as the name of a folder; else `ValueError`."
+    strange = set(name) & set('<>:"/\\|?*') or not name.isprintable() or name.partition(".")[0].strip().lower() in _DEVICES
+    if strange or Path(name).name != name or name[0] in ". " or name[-1] in ". ":
+        raise ValueError(f"run name {name!r} must be a plain folder name on every system: letters, digits, '-', '_' and '.' "
+                         "(not at an end), and not con, nul, com1, ...")
+    return name
+
+
 def create_run_dir(
     root: str | os.PathLike,  # where runs are kept, made if missing
     name: str | None = None,  # the folder's name; None: the time of day
 ) -> Path:
     "Make and return the folder `root/name`; raises `FileExistsError` if it is there already and not empty."
-    name = name or datetime.now().strftime("%Y%m%d-%H%M%S")
-    if Path(name).name != name or name.startswith("."):
-        raise ValueError(f"run name {name!r} must be a plain folder name: letters, digits, '-', '_' and '.'")
+    name = check_run_name(name or datetime.now().strftime("%Y%m%d-%H%M%S"))
     folder = Path(root) / name
     Path(root).mkdir(parents=True, exist_ok=True)
     try:
@@ -264,7 +274,8 @@ def create_run_dir(
     except FileExistsError:
         if folder.is_dir() and all(f.name.startswith(".") for f in folder.iterdir()):
             return folder  # all that a run left which was killed before it began
-        remedy = "give another name, or continue it with `cam-course resume`"
+        ours = (folder / "config.json").exists()
+        remedy = "give another name, or continue it with `cam-course resume`" if ours else "give another name, for other files are in it"
         raise FileExistsError(f"run folder {str(folder)!r} exists: {remedy}") from None
     return folder
 
