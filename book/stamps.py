@@ -59,7 +59,7 @@ def code_cells(nb: dict) -> list[str]:
 
 
 def without_comments(source: str) -> str:
-    "Source less comments and blank lines, so that mending a comment asks for no new run. Magics stay as they are."
+    "Source less comments and blank lines; magics stay as they are."
     lines = source.splitlines()
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
@@ -71,9 +71,16 @@ def without_comments(source: str) -> str:
 
 
 def code_hash(nb: dict) -> str:
-    "Hash of what runs in the notebook: comments and outputs do not count."
-    cells = [without_comments(s) for s in code_cells(nb)]
-    return _digest("\0".join(c for c in cells if c))
+    "Hash of what runs in the notebook: its syntax trees. Comments, line breaks and outputs do not count."
+    return _digest("\0".join(filter(None, map(_tree_of, code_cells(nb)))))
+
+
+def _tree_of(source: str) -> str:
+    "A cell as its syntax tree, written out; without comments where a line is for IPython."
+    try:
+        return ast.unparse(ast.parse(source))
+    except SyntaxError:
+        return without_comments(source)
 
 
 def _digest(text: str | bytes) -> str:

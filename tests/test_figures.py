@@ -187,3 +187,20 @@ def test_a_control_moved_in_a_live_kernel_reaches_python():
 
 def test_show_needs_words():
     with pytest.raises(ValueError, match="alt is empty"): show(plt.figure(), "")
+    with pytest.raises(ValueError, match="alt is given, but a Tangent says its own words: leave it out"): show(Tangent(), "a curve")
+
+
+def test_show_takes_a_moving_figure_and_a_caption(capsys):
+    show(Tangent(x=1.0), caption="The slope there is 0 at three points.")
+    assert capsys.readouterr().out.splitlines() == [Tangent(x=1.0).alt(), "The slope there is 0 at three points."]
+
+
+def test_caption_follows_the_picture(monkeypatch):
+    shown = []
+    monkeypatch.setattr(fg, "_in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda data, **kw: shown.append((data, kw)))
+    show(Tangent(), caption="a < b")
+    (first, about), (caption, _) = shown
+    assert {"image/png", "text/plain", "application/vnd.jupyter.widget-view+json"} <= first.keys()
+    assert about["metadata"]["image/png"]["alt"] == Tangent().alt() == first["text/plain"]
+    assert caption == {"text/html": '<p class="caption">a &lt; b</p>', "text/plain": "a < b"}

@@ -7,6 +7,7 @@ from configparser import ConfigParser
 from datetime import date
 from pathlib import Path
 
+import book_folds
 import stamps
 from docutils import nodes
 from docutils.parsers.rst import Directive
@@ -93,6 +94,7 @@ def mend_html(app, pagename, templatename, context, doctree) -> None:
     body = re.sub(r' aria-label="Toggle hidden content"| role="doc-biblioentry"|(?<=<div) role="list"', "", body)
     body = re.sub(r'(<img [^>]*)style="width: (\d+)px; height: (\d+)px;"', r'\1width="\2" height="\3"', body)
     body = re.sub(r'<div class="quiz.*?<details', lambda m: _unlinked(m[0]), body, flags=re.S)
+    body = book_folds.set_code(body)
     context["body"] = re.sub(r'<dt class="sig.*?</dt>', lambda m: _parameters(m[0]), body, flags=re.S)
 
 

@@ -65,15 +65,16 @@ def line(nb: dict) -> str:
     return '<p class="time"><strong>Time</strong> about ' + " · ".join(parts) + "</p>"
 
 
-def under_goals(nb: dict, text: str) -> None:
-    "Insert raw HTML after the list of goals."
+def under_goals(nb: dict, text: str) -> bool:
+    "Insert raw HTML after the list of goals; False if the notebook has none."
     for cell in nb["cells"]:
         if cell["cell_type"] != "markdown" or GOALS not in cell["source"]: continue
         head, goals, rest = cell["source"].partition(GOALS)
         lines = rest.split("\n")
         # the list ends where, after its first item, a line is neither item, nor its continuation, nor blank
         first = next((i for i, one in enumerate(lines) if one.startswith("- ")), None)
-        if first is None: return
+        if first is None: return False
         end = next((i for i in range(first, len(lines)) if lines[i] and not lines[i].startswith(("- ", " "))), len(lines))
         cell["source"] = head + goals + "\n".join([*lines[:end], "", text, "", *lines[end:]])
-        return
+        return True
+    return False

@@ -3,7 +3,6 @@
 `read` is plugged into myst-nb by `nb_custom_formats`: `#|` lines become cell tags, `show_doc(x)` becomes autodoc, the
 marks of `book_marks` become MyST, and the stamp of the outputs is shown under the title.
 """
-import ast
 import re
 import sys
 from functools import cache
@@ -16,6 +15,7 @@ import book_api
 import book_bibliography
 import book_downloads
 import book_faults
+import book_folds
 import book_marks
 import book_outputs
 import book_pages
@@ -26,7 +26,8 @@ import stamps
 
 _directive = re.compile(r"^\s*#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$")
 _show_doc = re.compile(r"^show_doc\(\s*([\w.]+)\s*(?:,.*)?\)\s*;?\s*$")
-REMOVE = {"hide", "default_exp", "exporti"}
+REMOVE = {"hide", "default_exp"}
+EXPORTS = {"export", "exporti", "exports"}
 SHOW = {"hide_input": "remove-input", "hide_output": "remove-output"}
 
 
@@ -51,29 +52,13 @@ def directives_to_tags(cell) -> None:
     for name, tag in SHOW.items():
         if name in found: _tag(cell, tag)
     if found.get("echo", "").lower() == "false": _tag(cell, "remove-input")
-    if found.keys() & {"export", "exports"}: _tag(cell, "export")
-    if only_imports(cell.source) and ("export" in found or len(cell.source.splitlines()) > 6): fold(cell, "Imports")
+    if found.keys() & EXPORTS: _tag(cell, "export")
+    if "remove-cell" not in cell.metadata.get("tags", []): book_folds.by_rule(cell, bool(found.keys() & EXPORTS))
     if is_parameters(cell): cell.source = re.sub(r"(?m)\s*# smoke: .*$", "", cell.source)
 
 
 def is_parameters(cell) -> bool:
     return "parameters" in cell.metadata.get("tags", [])
-
-
-def only_imports(source: str) -> bool:
-    "Nothing but imports: long ones are folded, so that a page starts with its idea."
-    try:
-        body = ast.parse(source).body
-    except SyntaxError:
-        return False
-    plain = (ast.Import, ast.ImportFrom)
-    checked = all(isinstance(n, plain) or (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)) for n in body)
-    return bool(body) and checked
-
-
-def fold(cell, label: str) -> None:
-    _tag(cell, "hide-input")
-    cell.metadata["mystnb"] = {**cell.metadata.get("mystnb", {}), "code_prompt_show": label, "code_prompt_hide": label}
 
 
 def autodoc_cell(name: str, module: str, cell_id: str):
@@ -98,9 +83,9 @@ def read(text: str, package: str = ""):
                 directives_to_tags(cell)
         cells.append(cell)
     nb.cells = cells
-    book_time.under_goals(nb, time)
+    quiet = "\n\n".join(filter(None, (time, stamp)))   # below the goals, which stand below the first figure
+    if not book_time.under_goals(nb, quiet): book_pages.under_title(nb, stamp)
     book_outputs.prepare(nb)
-    book_pages.under_title(nb, stamp)
     nb.metadata.pop(stamps.KEY, None)
     return nb
 

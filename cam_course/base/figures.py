@@ -10,7 +10,8 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
@@ -79,23 +80,43 @@ def png(
 
 # %% ../../nbs/base/figures.ipynb #62fca14e
 def show(
-    fig: "Figure",
-    alt: str,         # what a reader who can't see it must know: the finding and its numbers
+    figure: "Figure | Interactive",
+    alt: str = "",     # what a reader who can't see it must know: the finding and its numbers; a moving figure knows its own
     dpi: int = 144,
+    *,
+    caption: str = "",  # one sentence that states the finding, set below the figure
 ) -> None:
-    """Display `fig` as one PNG that carries `alt`, and close it. In a plain Python process prints `alt`.
+    """Display `figure` with its words and its caption: a matplotlib figure as one PNG, which is then closed; an `Interactive`
+    as what moves, with its still. In a plain Python process prints the words.
 
-    The text goes into the output's metadata, `{"image/png": {"alt": ...}}`; the book writes it into `<img alt>`.
+    `alt` goes into the output's metadata, `{"image/png": {"alt": ...}}`; the book writes it into `<img alt>`. Raises
+    `ValueError` where a matplotlib figure comes without it.
     """
-    import matplotlib.pyplot as plt
-    if not alt.strip(): raise ValueError("alt is empty: say in words what the figure shows")
-    data = png(fig, dpi)
-    plt.close(fig)
-    if not _in_notebook(): return print(alt)
+    if isinstance(figure, Interactive):
+        if alt: raise ValueError(f"alt is given, but a {type(figure).__name__} says its own words: leave it out")
+        words, draw = figure.alt(), figure._repr_mimebundle_
+    else:
+        if not alt.strip(): raise ValueError("alt is empty: say in words what the figure shows")
+        words, draw = alt, partial(_still, figure, alt, dpi)
+        if not _in_notebook(): _close(figure)
+    if not _in_notebook(): return print("\n".join(filter(None, (words, caption))))
     from IPython.display import display
+    data, about = draw()
+    display(data, metadata=about, raw=True)
+    if caption: display({"text/html": f'<p class="caption">{escape(caption, quote=False)}</p>', "text/plain": caption}, raw=True)
+
+
+def _still(fig: "Figure", alt: str, dpi: int = 144) -> tuple[dict[str, Any], dict[str, Any]]:
+    "The mime bundle of a matplotlib figure, and its metadata; closes it."
+    data = png(fig, dpi)
     w, h = (round(s*100) for s in fig.get_size_inches())
-    display({"image/png": data, "text/plain": alt}, raw=True,
-            metadata={"image/png": {"alt": alt, "width": w, "height": h}})
+    _close(fig)
+    return {"image/png": data, "text/plain": alt}, {"image/png": {"alt": alt, "width": w, "height": h}}
+
+
+def _close(fig: "Figure") -> None:
+    import matplotlib.pyplot as plt
+    plt.close(fig)
 
 
 def _in_notebook() -> bool:
@@ -272,14 +293,9 @@ class Interactive(_Synced):
         raise NotImplementedError(f"{type(self).__name__} needs still()")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        import matplotlib.pyplot as plt
         view, about = self.widget._repr_mimebundle_(**kwargs) or ({}, {})
-        with style(): fig = self.still()
-        w, h = (round(s*100) for s in fig.get_size_inches())
-        alt, picture = self.alt(), b64encode(png(fig)).decode()
-        plt.close(fig)
-        return ({**view, "text/plain": alt, "image/png": picture},
-                {**about, "image/png": {"alt": alt, "width": w, "height": h}})
+        with style(): picture, words = _still(self.still(), self.alt())
+        return {**view, **picture, "image/png": b64encode(picture["image/png"]).decode()}, {**about, **words}
 
 # %% ../../nbs/base/figures.ipynb #3d0cbaf1
 def _valley(x: float) -> float:
