@@ -98,7 +98,7 @@ def _draw_walk(figure: AveragedWalk) -> "Figure":
     import matplotlib.pyplot as plt
     from matplotlib.colors import LinearSegmentedColormap
     path, average = figure.paths()
-    x, y = np.meshgrid(np.linspace(-6, 6, 120), np.linspace(-3, 3, 80))
+    x, y = np.meshgrid(np.linspace(-5, 5, 120), np.linspace(-2.2, 2.2, 80))
     sky = LinearSegmentedColormap.from_list("sky", ["#B4CAEA", "#FBFCFE"])
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
     left.contourf(x, y, np.sqrt(_valley_loss(np.stack([x, y], -1))), 10, cmap=sky)
@@ -107,7 +107,7 @@ def _draw_walk(figure: AveragedWalk) -> "Figure":
     left.plot(*path[-1], "o", color=MUTED, ms=8)
     left.plot(*average[-1], "o", color=PALETTE[1], ms=9)
     left.plot(0, 0, "+", color=INK, ms=11, mew=2)
-    left.set(xlim=(-6, 6), ylim=(-3, 3), xlabel="along the valley", ylabel="across")
+    left.set(xlim=(-5, 5), ylim=(-2.2, 2.2), xlabel="along the valley", ylabel="across")
     left.grid(False)
     right.semilogy(_valley_loss(path), color=MUTED, lw=1, label="last point")
     right.semilogy(np.arange(figure.start, len(path)), _valley_loss(average)[figure.start:], color=PALETTE[1], label="average")

@@ -10,9 +10,9 @@ const MOST = 1000;                                         // updates of memory:
 
 function render(context) {
   const fig = new Figure(context, "A noisy walk in a valley, and the average of its points");
-  const [left, right] = beside(fig, 2), height = (w) => Math.max(190, Math.min(250, 0.72 * w));
+  const [left, right] = beside(fig, 2), height = () => (fig.root.clientWidth < 500 ? 172 : 212);
   const map = new Plot(fig, { parent: left, label: "", height, margin: { left: 34 },
-    x: { domain: [-6, 6], label: "along the valley" }, y: { domain: [-3, 3], label: "across" } });
+    x: { domain: [-5, 5], label: "along the valley" }, y: { domain: [-2.2, 2.2], label: "across" } });
   const chart = new Plot(fig, { parent: right, label: "", height, margin: { left: 52 },
     x: { label: "step" }, y: { domain: [1e-4, 10], log: true, label: "loss" } });
   const shade = surface(map);
@@ -23,13 +23,13 @@ function render(context) {
     fig.invalidate();
     return shown < Infinity;
   };
-  fig.add(legend([["--muted", "the walk: last point"], [1, "the average"]]));
-  fig.row(slider(fig, "memory", "average's memory", { min: 1, max: MOST, log: true, steps: 60,
-    format: (v) => (v >= MOST ? "all" : String(Math.round(v))) }),
-    slider(fig, "start", "it begins at step", { min: 0, max: Math.max(0, fig.get("steps") - 10), step: 10 }));
-  fig.row(slider(fig, "lr", "learning rate", { min: 0.02, max: 1.9, log: true, steps: 60 }),
-    button("Walk", () => fig.animate((k) => show(2 * k), () => show(Infinity))),
+  fig.row(legend([["--muted", "the walk"], [1, "the average of its points"]]),
+    button("▶ Walk", () => fig.animate((k) => show(4 * k), () => show(Infinity))),
     button("Other noise", () => fig.set("seed", fig.get("seed") + 1)));
+  fig.row(slider(fig, "memory", "memory [steps]", { min: 1, max: MOST, log: true, steps: 60,
+    format: (v) => (v >= MOST ? "all" : String(Math.round(v))) }),
+    slider(fig, "start", "starts at step", { min: 0, max: Math.max(0, fig.get("steps") - 10), step: 10 }));
+  fig.row(slider(fig, "lr", "learning rate", { min: 0.02, max: 1.9, log: true, steps: 60 }));
   const traits = ["lr", "memory", "start", "seed"];
   for (const trait of traits) fig.on(trait, () => { fig.stop(); shown = Infinity; });
 
@@ -46,21 +46,19 @@ function render(context) {
     shade((x, y) => valleyLoss([x, y]), { key: "valley", transform: Math.sqrt, bands: 10 });
     chart.x.domain = [0, steps];
     map.line("walk", walk.slice(0, last + 1), { color: "--muted", width: 1.2, opacity: 0.8 });
-    if (last > start) map.line("average", average.slice(start, last + 1), { color: 1, width: 2.5 });
+    map.line("average", average.slice(start, last + 1), { color: 1, width: 2.5 });
     map.dots("minimum", [[0, 0]], { color: "--ink", radius: 3 });
     map.dots("walk's point", [walk[last]], { color: "--muted", radius: 6 });
     map.dots("average's point", [average[last]], { color: 1, radius: 6 });
     const line = (i, from) => losses[i].slice(from, last + 1).map((v, k) => [from + k, Math.max(v, 1e-4)]);
     chart.line("walk", line(0, 0), { color: "--muted", width: 1.2 });
-    if (last > start) {
-      chart.line("average", line(1, start), { color: 1 });
-      chart.rule("start", { x: start });
-    }
+    chart.line("average", line(1, start), { color: 1 });
+    chart.rule("start", { x: start });
 
     const tail = Math.max(1, Math.floor(steps / 4));
     const [a, b] = losses.map((loss) => loss.slice(-tail).reduce((sum, v) => sum + v, 0) / tail);
     const ratio = a >= b ? `${(a / b).toPrecision(2)} times less` : `${(b / a).toPrecision(2)} times more`;
-    const text = `Mean loss over the last ${tail} of ${steps} steps: the walk ${a.toPrecision(2)}, `
+    const text = `Mean loss of the last ${tail} steps: the walk ${a.toPrecision(2)}, `
       + `the average ${b.toPrecision(2)}${memory > 1 ? `, ${ratio}` : ""}.`;
     map.describe(`A valley with a noisy walk and the average of its points from step ${start} on. ${text}`);
     chart.describe(`Loss of both against the step. ${text}`);
