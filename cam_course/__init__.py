@@ -6,8 +6,8 @@ __all__ = ['ResNet18', 'ResNet34', 'ImageData', 'load_data', 'load_cifar10', 'fr
            'Normalize', 'Cutout', 'RandomRotation', 'AddGaussianNoise', 'RandomCrop', 'RandomHorizontalFlip', 'Trainer',
            'predict', 'evaluate', 'Misclassified', 'GradCAM', 'spatial_layers', 'suggest_layer', 'overlay', 'LRFinder',
            'StepLR', 'ExponentialLR', 'CosineAnnealingLR', 'CyclicLR', 'OneCycleLR', 'WarmupLR', 'ReduceLROnPlateau',
-           'SGD', 'Momentum', 'Nesterov', 'Adagrad', 'RMSProp', 'Adadelta', 'Adam', 'AdamW', 'run', 'TrainConfig',
-           'recipe', 'get_device', 'seed_everything', 'show']
+           'SGD', 'Momentum', 'Nesterov', 'Adagrad', 'RMSProp', 'Adadelta', 'Adam', 'AdamW', 'WeightAverage', 'SAM',
+           'run', 'TrainConfig', 'recipe', 'get_device', 'seed_everything', 'show']
 
 # %% ../nbs/app/front_door.ipynb #door0003
 TYPE_CHECKING = False  # as in the module typing, which would be one more to load
@@ -41,6 +41,7 @@ _HOMES = {  # module -> what it offers here
         "SGD", "Momentum", "Nesterov", "Adagrad", "RMSProp", "Adadelta",
         "Adam", "AdamW",
     ),
+    "weight_averaging": ("WeightAverage", "SAM"),
     # A whole run
     "app.main": ("run",),
     "app.config": ("TrainConfig", "recipe"),
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
         Normalize,
         RandomRotation,
     )
+    from cam_course.weight_averaging import SAM, WeightAverage
 else:
 
     def __getattr__(name: str) -> object:
@@ -124,6 +126,6 @@ _all_ = [
     "overlay", "LRFinder", "StepLR", "ExponentialLR", "CosineAnnealingLR",
     "CyclicLR", "OneCycleLR", "WarmupLR", "ReduceLROnPlateau", "SGD",
     "Momentum", "Nesterov", "Adagrad", "RMSProp", "Adadelta", "Adam",
-    "AdamW", "run", "TrainConfig", "recipe", "get_device",
+    "AdamW", "WeightAverage", "SAM", "run", "TrainConfig", "recipe", "get_device",
     "seed_everything", "show",
 ]

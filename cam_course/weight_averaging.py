@@ -3,8 +3,8 @@
 # %% auto #0
 __all__ = ['AveragedWalk', 'WeightAverage', 'update_bn', 'SAM']
 
-# %% ../nbs/08_weight_averaging.ipynb #0c84ea5c
-from collections.abc import Callable, Iterable, Mapping
+# %% ../nbs/08_weight_averaging.ipynb #d0e854c3
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -253,6 +253,7 @@ def update_bn(
     if something fails, the old statistics are put back. A model without batch norm is left alone.
     """
     if not isinstance(model, nn.Module): raise TypeError(f"model must be an nn.Module, got {model!r}")
+    batches = _batches(loader)
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
     if not norms: return
     modes = [(m, m.training) for m in model.modules()]
@@ -262,7 +263,7 @@ def update_bn(
         for m in norms:
             m.reset_running_stats()
             m.momentum = None  # torch's word for a plain mean over the batches
-        _run_all(loader, model, device)
+        _run_all(batches, model, device)
     except BaseException:
         for m, _, saved in old:
             for b, value in zip(m.buffers(), saved, strict=True): b.copy_(value)
@@ -272,17 +273,24 @@ def update_bn(
         for m, mode in modes: m.training = mode
 
 
-def _run_all(loader: Iterable[Any], model: nn.Module, device: torch.device | str | None) -> None:
-    "Every batch of `loader` through `model`."
-    batches = 0
-    for batch in loader:
+def _batches(loader: Iterable[Any]) -> Iterator[Any]:
+    "What gives the batches one by one, or `TypeError`."
+    if isinstance(loader, Tensor): raise TypeError("loader must give batches, got a tensor: for a single batch write update_bn([x], model)")
+    try: return iter(loader)
+    except TypeError: raise TypeError(f"loader must give batches, as a DataLoader or a list of tensors does, got {loader!r}") from None
+
+
+def _run_all(batches: Iterator[Any], model: nn.Module, device: torch.device | str | None) -> None:
+    "Every batch through `model`."
+    count = 0
+    for batch in batches:
         x = batch[0] if isinstance(batch, list | tuple) and batch else batch
         if not isinstance(x, Tensor):
             raise TypeError("a batch must be a tensor of inputs, or a tuple that begins with one, got "
                             f"{type(x).__name__}: give such batches, as in [x for x, y in pairs]")
         model(x if device is None else x.to(device))
-        batches += 1
-    if not batches:
+        count += 1
+    if not count:
         raise ValueError("the loader gave no batch, so there is nothing to measure: a generator that has been used is empty, "
                          "make it anew")
 

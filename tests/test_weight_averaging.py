@@ -368,6 +368,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "fewer tensors": (lambda: WeightAverage(net2()).update_parameters(nn.Linear(2, 2, bias=False)), ValueError, "1 tensors"),
     "update by words": (lambda: WeightAverage(net2()).update_parameters({}), TypeError, "must be an nn.Module"),
     "bn of words": (lambda: update_bn([], "net"), TypeError, "must be an nn.Module, got 'net'"),
+    "bn of a tensor": (lambda: update_bn(torch.ones(4, 2), nn.BatchNorm1d(2)), TypeError, r"write update_bn\(\[x\], model\)"),
+    "bn of nothing": (lambda: update_bn(None, nn.BatchNorm1d(2)), TypeError, "as a DataLoader or a list of tensors does, got None"),
     "sam's class": (lambda: SAM(torch.optim.SGD), TypeError, r"SAM\(torch.optim.SGD\(model.parameters\(\)"),
     "sam's sam": (lambda: SAM(SAM(torch.optim.SGD(net2().parameters(), lr=1))), ValueError, "got SAM"),
     "sam's lbfgs": (lambda: SAM(torch.optim.LBFGS(net2().parameters())), ValueError, "got LBFGS"),
