@@ -56,9 +56,9 @@ def _valley_loss(path: np.ndarray) -> np.ndarray:
     "The loss at each point of a path: (..., 2) -> (...)."
     return (_VALLEY*path**2).sum(-1)/2
 
-# %% ../nbs/08_weight_averaging.ipynb #105cb478
+# %% ../nbs/08_weight_averaging.ipynb #b9f77990
 class AveragedWalk(Interactive):
-    "A noisy walk in a valley and the running average of its points, with sliders for the rate, the memory and the start."
+    "A noisy walk in a valley and the running average of its points; sliders for the rate, the memory and the start."
     js = "weight_averaging/walk.js"
     lr: float = 0.4        # learning rate, > 0 and < 2 (the steep side has curvature 1)
     memory: float = 100.0  # updates that the average remembers, 1/(1 - decay), >= 1; 1: the last point alone
@@ -86,9 +86,9 @@ class AveragedWalk(Interactive):
 
     def alt(self) -> str:
         walk, average = self.losses()
-        return (f"A walk of {self.steps} noisy steps in a valley at rate {self.lr:g}, and the average of its points from step "
-                f"{self.start} on, memory {self.memory:g}. Over the last quarter the walk's loss is {walk:.3f}, the "
-                f"average's {average:.3f}.")
+        return (f"A walk of {self.steps} noisy steps in a valley at rate {self.lr:g}, and the average of its points from "
+                f"step {self.start} on, memory {self.memory:g}. Over the last quarter the walk's loss is {walk:.3f}, "
+                f"the average's {average:.3f}.")
 
     def still(self) -> "Figure": return _draw_walk(self)
 
@@ -110,7 +110,8 @@ def _draw_walk(figure: AveragedWalk) -> "Figure":
     left.set(xlim=(-5, 5), ylim=(-2.2, 2.2), xlabel="along the valley", ylabel="across")
     left.grid(False)
     right.semilogy(_valley_loss(path), color=MUTED, lw=1, label="last point")
-    right.semilogy(np.arange(figure.start, len(path)), _valley_loss(average)[figure.start:], color=PALETTE[1], label="average")
+    counted = np.arange(figure.start, len(path))
+    right.semilogy(counted, _valley_loss(average)[counted], color=PALETTE[1], label="average")
     right.set(xlabel="step", ylabel="loss")
     right.legend(loc="lower left", fontsize=9)
     walk, mean = figure.losses()
@@ -138,10 +139,12 @@ def _check_model(model: nn.Module) -> nn.Module:
     "`model` if its weights can be averaged in their own format; else `TypeError` or `ValueError`."
     if not isinstance(model, nn.Module): raise TypeError(f"model must be an nn.Module, got {model!r}")
     for name, w in model.named_parameters():
-        if nn.parameter.is_lazy(w): raise ValueError(f"{name} has no shape yet: run the model on one batch, then average it")
+        if nn.parameter.is_lazy(w):
+            raise ValueError(f"{name} has no shape yet: run the model on one batch, then average it")
         if w.is_floating_point() and w.element_size() < 4:
-            raise ValueError(f"{name} is {str(w.dtype).removeprefix('torch.')}, in which small changes are rounded away: give a "
-                             "float32 copy, WeightAverage(copy.deepcopy(model).float()); update_parameters takes the model as it is")
+            kind = str(w.dtype).removeprefix("torch.")
+            raise ValueError(f"{name} is {kind}, in which small changes are rounded away: give a float32 copy, "
+                             "WeightAverage(copy.deepcopy(model).float()); update_parameters takes the model as it is")
     return model
 
 # %% ../nbs/08_weight_averaging.ipynb #53c893f6
@@ -172,10 +175,11 @@ def _sizes(tensors: list[Tensor]) -> str:
 class WeightAverage(nn.Module):
     """A copy of `model` that holds an average of the weights which `update_parameters` shows it; called like the model.
 
-    avg="ema": v <- v + (1 - decay) (w - v), a memory of 1/(1 - decay) updates. "polyak": the plain mean of all updates after
-    the first `start` (Polyak and Juditsky 1992). "swa": the plain mean of one in `every` (Izmailov et al. 2018). The first
-    weights that count are copied, and until then it follows the model. Equals torch's `AveragedModel`, whose saved states
-    it reads. Whole-number buffers are copied; so are all others if `use_buffers` is False: call `update_bn` then.
+    avg="ema": v <- v + (1 - decay) (w - v), a memory of 1/(1 - decay) updates. "polyak": the plain mean of all updates
+    after the first `start` (Polyak and Juditsky 1992). "swa": the plain mean of one in `every` (Izmailov et al. 2018).
+    The first weights that count are copied, and until then it follows the model. Equals torch's `AveragedModel`, whose
+    saved states it reads. Whole-number buffers are copied; so are all others if `use_buffers` is False: call
+    `update_bn` then.
     """
 
     n_averaged: Tensor
@@ -189,12 +193,13 @@ class WeightAverage(nn.Module):
         *,
         start: int = 0,       # updates that pass before the average begins
         every: int = 1,       # of the updates after `start`, each so-many-th counts
-        debias: bool = False, # "ema": divide by 1 - decay^t, so that the first weights aren't remembered longer than others
+        debias: bool = False, # "ema": divide by 1 - decay^t, so that the first weights aren't remembered longer
         use_buffers: bool = True,  # average batch norm's running statistics too
     ):
         super().__init__()
         _check_average(avg, decay, start, every, debias)
-        self.avg, self.decay, self.start, self.every, self.debias = avg, float(decay), int(start), int(every), bool(debias)
+        self.avg, self.decay, self.debias = avg, float(decay), bool(debias)
+        self.start, self.every = int(start), int(every)
         self.use_buffers = check_flag("use_buffers", use_buffers)
         self.module = deepcopy(_check_model(model))
         self.register_buffer("n_averaged", torch.tensor(0))  # averaged so far; named as in torch
@@ -213,7 +218,7 @@ class WeightAverage(nn.Module):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        "Take the weights of `model` into account: after each step of the optimizer. `ValueError` if they are of another net."
+        "Take in the weights of `model`, after each step of the optimizer; `ValueError` if they are of another net."
         moved, copied = _pairs(self.module, model, self.use_buffers)
         self.n_seen += 1
         self._seen += 1
@@ -247,14 +252,15 @@ def update_bn(
     model: nn.Module,       # a net, or a `WeightAverage`
     device: torch.device | str | None = None,  # where the inputs are to go; None: they stay where they are
 ) -> None:
-    """Measure anew, over one pass, the means and variances that batch norm uses in eval mode. Do it when weights were averaged.
+    """Measure anew, over one pass, the means and variances that batch norm uses in eval mode: for averaged weights.
 
-    Each batch counts alike, as in `torch.optim.swa_utils.update_bn`. Afterwards every module is in the mode that it was in;
-    if something fails, the old statistics are put back. A model without batch norm is left alone.
+    Each batch counts alike, as in `torch.optim.swa_utils.update_bn`. Afterwards every module is in the mode that it was
+    in; if something fails, the old statistics are put back. A model without batch norm is left alone.
     """
     if not isinstance(model, nn.Module): raise TypeError(f"model must be an nn.Module, got {model!r}")
     batches = _batches(loader)
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in norms if m.running_mean is not None]
     if not norms: return
     modes = [(m, m.training) for m in model.modules()]
     old = [(m, m.momentum, [b.clone() for b in m.buffers()]) for m in norms]
@@ -275,9 +281,11 @@ def update_bn(
 
 def _batches(loader: Iterable[Any]) -> Iterator[Any]:
     "What gives the batches one by one, or `TypeError`."
-    if isinstance(loader, Tensor): raise TypeError("loader must give batches, got a tensor: for a single batch write update_bn([x], model)")
+    if isinstance(loader, Tensor):
+        raise TypeError("loader must give batches, got a tensor: for a single batch write update_bn([x], model)")
     try: return iter(loader)
-    except TypeError: raise TypeError(f"loader must give batches, as a DataLoader or a list of tensors does, got {loader!r}") from None
+    except TypeError:
+        raise TypeError(f"loader must give batches, as a DataLoader or a list of tensors does, got {loader!r}") from None
 
 
 def _run_all(batches: Iterator[Any], model: nn.Module, device: torch.device | str | None) -> None:
@@ -291,24 +299,25 @@ def _run_all(batches: Iterator[Any], model: nn.Module, device: torch.device | st
         model(x if device is None else x.to(device))
         count += 1
     if not count:
-        raise ValueError("the loader gave no batch, so there is nothing to measure: a generator that has been used is empty, "
-                         "make it anew")
+        raise ValueError("the loader gave no batch, so there is nothing to measure: a generator that has been used is "
+                         "empty, make it anew")
 
 # %% ../nbs/08_weight_averaging.ipynb #3406c19d
 class SAM(Optimizer):
-    """Sharpness-aware minimization (Foret et al. 2021) around any optimizer: its step from w, with the gradient at w + e.
+    """Sharpness-aware minimization (Foret et al. 2021) around any optimizer: its step from w, by the gradient at w + e.
 
-    e = rho g/|g|, where g is the gradient at w and |g| its length over all weights together. `step` needs a closure, which it
-    calls twice. Groups, rates and state are those of `optimizer`, so schedules work; `state_dict` holds them and rho.
+    e = rho g/|g|, where g is the gradient at w and |g| its length over all weights together. `step` needs a closure,
+    which it calls twice. Groups, rates and state are those of `optimizer`, so schedules work; `state_dict` holds them
+    and rho.
     """
 
     def __init__(
         self,
         optimizer: Optimizer,  # such as torch.optim.SGD(model.parameters(), lr=0.1)
-        rho: float = 0.05,     # length of the step uphill, in the unit of the weights; 0: `optimizer` alone, at twice its cost
+        rho: float = 0.05,     # length of the step uphill, in the unit of the weights; 0: `optimizer` alone, at twice the cost
     ):
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"SAM needs an optimizer that holds weights, SAM(torch.optim.SGD(model.parameters(), lr=0.1)): "
+            raise TypeError("SAM needs an optimizer that holds weights, SAM(torch.optim.SGD(model.parameters(), lr=0.1)): "
                             f"got {optimizer!r}")
         if isinstance(optimizer, SAM | LBFGS):
             raise ValueError(f"SAM needs an optimizer that steps by one gradient, such as torch.optim.SGD, got "
@@ -330,8 +339,8 @@ class SAM(Optimizer):
         Gradients that were there before are dropped. If `closure` fails, the weights are put back to w.
         """
         if closure is None:
-            raise ValueError("SAM needs two gradients a step: write step(closure), with a closure() that computes the loss, "
-                             "calls its backward() and returns it")
+            raise ValueError("SAM needs two gradients a step: write step(closure), with a closure() that computes the "
+                             "loss, calls its backward() and returns it")
         self._share_state()
         self.zero_grad()
         loss = evaluate_closure(closure)
@@ -347,7 +356,8 @@ class SAM(Optimizer):
     def _climb(self) -> list[tuple[Tensor, Tensor]]:
         "Add e to the weights; returns (weight, what it was) for each that has a gradient."
         params = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
-        if not params: raise ValueError("closure() left no gradient: it must call backward() on the loss that it returns")
+        if not params:
+            raise ValueError("closure() left no gradient: it must call backward() on the loss that it returns")
         length = torch.stack([w.grad.norm().to(params[0].device) for w in params]).norm().clamp(min=1e-12)
         old = [(w, w.clone()) for w in params]
         for w in params: w.add_(w.grad*(self.rho/length).to(w.grad.device))
