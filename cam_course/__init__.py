@@ -7,7 +7,7 @@ __all__ = ['ResNet18', 'ResNet34', 'ImageData', 'load_data', 'load_cifar10', 'fr
            'predict', 'evaluate', 'Misclassified', 'GradCAM', 'spatial_layers', 'suggest_layer', 'overlay', 'explain',
            'shipped_photographs', 'LRFinder', 'StepLR', 'ExponentialLR', 'CosineAnnealingLR', 'CyclicLR', 'OneCycleLR',
            'WarmupLR', 'ReduceLROnPlateau', 'SGD', 'Momentum', 'Nesterov', 'Adagrad', 'RMSProp', 'Adadelta', 'Adam',
-           'AdamW', 'run', 'TrainConfig', 'recipe', 'get_device', 'seed_everything', 'show']
+           'AdamW', 'WeightAverage', 'SAM', 'run', 'TrainConfig', 'recipe', 'get_device', 'seed_everything', 'show']
 
 # %% ../nbs/app/front_door.ipynb #door0003
 TYPE_CHECKING = False  # as in the module typing, which would be one more to load
@@ -43,6 +43,7 @@ _HOMES = {  # module -> what it offers here
         "SGD", "Momentum", "Nesterov", "Adagrad", "RMSProp", "Adadelta",
         "Adam", "AdamW",
     ),
+    "weight_averaging": ("WeightAverage", "SAM"),
     # A whole run
     "app.main": ("run",),
     "app.config": ("TrainConfig", "recipe"),
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
         Normalize,
         RandomRotation,
     )
+    from cam_course.weight_averaging import SAM, WeightAverage
 else:
 
     def __getattr__(name: str) -> object:
@@ -128,6 +130,6 @@ _all_ = [
     "overlay", "explain", "shipped_photographs", "LRFinder", "StepLR", "ExponentialLR", "CosineAnnealingLR",
     "CyclicLR", "OneCycleLR", "WarmupLR", "ReduceLROnPlateau", "SGD",
     "Momentum", "Nesterov", "Adagrad", "RMSProp", "Adadelta", "Adam",
-    "AdamW", "run", "TrainConfig", "recipe", "get_device",
+    "AdamW", "WeightAverage", "SAM", "run", "TrainConfig", "recipe", "get_device",
     "seed_everything", "show",
 ]
