@@ -8,8 +8,8 @@ from jsbox import load
 from cam_course.descent import (
     SURFACES,
     LearningRate,
-    OneStep,
     LeastSquares,
+    OneStep,
     _line_data,
     _minibatch_descend,
     best_rate,
