@@ -25,7 +25,7 @@ async ([site, online]) => {
     fold.replaceWith(pointer);
   });
   if (solutions.children.length > 1) article.append(solutions);
-  for (const d of article.querySelectorAll("details")) d.open = true;
+  for (const d of article.querySelectorAll("details:not(.hide)")) d.open = true;   // folded code stays out
 
   // Pictures.
   const pictures = [...article.querySelectorAll("img")].filter((i) => i.checkVisibility());
@@ -35,6 +35,7 @@ async ([site, online]) => {
 
   // Links: into the book, to the book's address for what is not in the PDF, or as they are.
   for (const a of article.querySelectorAll("a.headerlink, a.viewcode-link, .copybtn")) a.remove();
+  for (const a of article.querySelectorAll("a.full-size")) a.removeAttribute("href");
   const here = location.href.split("#")[0];
   for (const a of article.querySelectorAll("a[href]")) {
     if (!a.href.startsWith(site) || a.href.split("#")[0] === here) continue;

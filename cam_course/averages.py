@@ -57,7 +57,10 @@ def ewma(
     beta: float = 0.9,      # decay in [0, 1); memory is about 1/(1-beta) steps
     debias: bool = True,    # divide step t by 1 - beta**t, as Adam does
 ) -> np.ndarray:            # float64, shape and unit of `xs`
-    "Exponentially weighted average of `xs`, from 0 (Kingma and Ba 2015, section 3)."
+    """Exponentially weighted average of `xs`, from 0 (Kingma and Ba 2015, section 3).
+
+    From a nan on all is nan, as in `cumsum`; pandas' `ewm` steps over it. Leave such values out first.
+    """
     x, beta = _signal(xs), _check_beta(beta)
     out, v = np.empty_like(x), np.zeros(x.shape[1:])
     for t, new in enumerate(x, start=1):

@@ -46,6 +46,7 @@ from cam_course import (  # noqa: E402
     photographs,
     schedules,
     transforms,
+    weight_averaging,
 )
 from cam_course.__main__ import cli  # noqa: E402
 from cam_course.app.config import TrainConfig  # noqa: E402
@@ -277,6 +278,15 @@ def entries() -> dict[str, Entry]:
         "load_data": Entry(lambda name: data.load_data(name), {"name": "shapes"},
                            {"name": st.text(st.characters(codec="utf-8"), max_size=9).map(lambda n: "no such " + n)}),
         "load_cifar10": Entry(lambda **kw: cifar10_split(**kw), {}, {"split": WORDS, "source": WORDS}),
+        "WeightAverage": Entry(lambda **kw: weight_averaging.WeightAverage(nn.Linear(2, 2), **kw),
+                               {"avg": "ema", "decay": 0.9, "start": 0, "every": 1, "debias": False, "use_buffers": True},
+                               {"avg": WORDS, "decay": WRONG, "start": WRONG, "every": WRONG, "debias": WRONG, "use_buffers": WRONG},
+                               weight=2),
+        "WeightAverage of": Entry(lambda model: weight_averaging.WeightAverage(model), {"model": nn.Linear(2, 2)}, {"model": KINDS}),
+        "update_bn": Entry(lambda loader: weight_averaging.update_bn(loader, nn.BatchNorm2d(3)), {"loader": [X]},
+                           {"loader": KINDS | tensors()}, also=("batch",)),
+        "SAM": Entry(lambda **kw: weight_averaging.SAM(**kw), {"optimizer": torch.optim.SGD(parameters(), 0.1), "rho": 0.05},
+                     {"optimizer": KINDS, "rho": WRONG}),
         "make_optimizer": Entry(lambda name: optimizers.make_optimizer(name, parameters()), {"name": "sgd"}, {"name": WORDS}),
     }
     hyper = {"SGD": {}, "Momentum": {"momentum": WRONG}, "Nesterov": {"momentum": WRONG}, "Adagrad": {"eps": WRONG, "lr_decay": WRONG},

@@ -14,6 +14,7 @@ import book_numbers
 import chapters
 import outputs
 import pytest
+import reading
 import stamps
 from sitefiles import NOTEBOOKS, PAGES, SITE, text_of
 
@@ -181,10 +182,20 @@ def looked_at(v: "Visit", page: str, figures: int = 0) -> Iterator[str]:
             if (theme := v.page.evaluate("document.documentElement.dataset.theme")) != scheme: yield f"{at}: the theme is {theme}"
             wide = v.page.evaluate("document.documentElement.scrollWidth")
             if wide > width: yield f"{at}: {wide} px wide: {v.page.evaluate(WIDEST)}"
+            if (width, scheme) == (1300, "light"): yield from reading.faults(page, v.page.evaluate(reading.LOOK))
         if stretched := v.page.evaluate(STRETCHED): yield f"{at}: shown in another shape than they have: {stretched}"
         drawn, still = v.page.locator(".widget-live > *").count(), v.page.locator(".widget-still:visible").count()
         if drawn < figures or (figures and still): yield f"{at}: {drawn} of {figures} moving figures are drawn, {still} still ones show"
         yield from (f"{at}: {what}" for what in v.trouble)
+
+
+def test_marks_of_reading_are_seen():
+    good = {"height": 9000, "end": 800, "tallest": 480, "code": .15, "cut": [], "run": 400}
+    bad = {"first figure": {"end": 901}, "code": {"code": .31}, "cut": {"cut": ["x = 1"]}, "run": {"run": 601}}
+    assert not reading.missed(good) and "first figure" in reading.missed({**good, "tallest": 701})
+    assert "first figure" in reading.missed({**good, "end": None})
+    for mark, change in bad.items(): assert list(reading.missed({**good, **change})) == [mark]
+    assert not [name for name in reading.not_yet() if f"nbs/{name}.html" not in PAGES]
 
 
 # Every eighth page each: a worker that has nothing left takes one of the groups

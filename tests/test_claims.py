@@ -56,7 +56,7 @@ def test_every_theme_is_on_the_page(found):
 
 
 def test_every_behaviour_claim_needs_its_cell(found):
-    "Take the cell away that shows a claim: nothing else near the mark may pass for it."
+    "Take the cell away that shows a claim: nothing else on the page may pass for it."
     passes = []
     books = {stamps.name(p): stamps.load(p)["cells"] for p in stamps.notebooks()}
     for c in found.claims:
@@ -69,7 +69,8 @@ def test_every_behaviour_claim_needs_its_cell(found):
             if not p.line: continue
             cell = next(filter(shows, cells))
             left = [x for x in cells if x is not cell]
-            if book_claims.evidence(left, left.index(cells[at]), c.shown)[0]: passes.append((c.number, p.stem, c.shown))
+            other = book_claims.evidence(left, left.index(cells[at]), c.shown)[0]
+            if other not in ("", p.line): passes.append((c.number, p.stem, c.shown))   # the same line printed twice is no loss
     assert not passes, f"`shown` of these claims is found without their cell too: {passes}"
 
 
@@ -88,7 +89,7 @@ def test_a_removed_cell_is_named(copy):
           lambda cells: cells.pop(next(i for i, c in enumerate(cells) if c.cell_type == "code" and "as printed" in c.source)))
     problems = book_claims.find(copy).problems
     assert len(problems) == 1
-    assert "claim 33" in problems[0] and f"no code cell near its mark in {averages(copy).stem} shows 'as printed 2.33'" in problems[0]
+    assert "claim 33" in problems[0] and f"no code cell in {averages(copy).stem} shows 'as printed 2.33'" in problems[0]
 
 
 def test_a_cell_without_outputs_shows_nothing(copy):

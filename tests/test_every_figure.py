@@ -28,6 +28,7 @@ from cam_course.resnet import ResNet18
 from cam_course.saddles import NoiseEscape
 from cam_course.schedules import OneCycleShape
 from cam_course.transforms import Normalize
+from cam_course.weight_averaging import AveragedWalk
 
 
 def map_threshold() -> MapThreshold:
@@ -56,6 +57,7 @@ CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {   # by the module
     "momentum": [BallInValley, CyclingBall, PhaseDiagram],
     "optimizers": [OptimizerRace],
     "noise": [NoiseEscape],
+    "weight_averaging": [AveragedWalk],
     "lr_curve": [FourRules],
     "schedules": [OneCycleShape, PlateauWatch],
     "landscape": [film],

@@ -1,16 +1,16 @@
 """The page on the course texts' claims, made from book/claims.yml and the marks `<!-- claim: N -->` in the notebooks.
 
 Each claim has a number, the texts that make it (S8, S11), the claim and what is right in one sentence each, a verdict and
-a kind. A claim about *behaviour* names in `shown` a piece of what a code cell near its mark prints (or, for a silent
-check, of its code); the page quotes the whole line as it is today. A claim about the *literature* names its `source`. So
-a claim without a mark, a mark without a claim, and a behaviour whose cell is gone all stop the build.
+a kind. A claim about *behaviour* names in `shown` a piece of what a code cell of the page prints (or, for a silent check, of
+its code); the page of claims quotes the whole line as it is today. A claim about the *literature* names its `source`. So a
+claim without a mark, a mark without a claim, and a behaviour whose cell is gone all stop the build.
 """
+import ast
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import zip_longest
 from pathlib import Path
 
 import book_inner
@@ -26,7 +26,6 @@ from sphinx.transforms import SphinxTransform
 VERDICTS = {"holds": "holds", "condition": "holds with a condition", "wrong": "wrong"}
 KINDS = ("behaviour", "literature")
 TEXTS = {"S8": "EVA, session 8", "S11": "ERA, session 11"}
-REACH = 3     # how many code cells before and after its mark may show a claim
 PAGE, DATA = "book/claims", "book/claims.yml"
 _mark = re.compile(r"<!--\s*claim:\s*(\d+)\s*-->")
 _swallowed = re.compile(r"(?m)^[ \t]*(?:[-*+>]\s+|\d+[.)]\s+)?<!--[^\n]*?-->[ \t]*(?!<!--)\S.*$")
@@ -86,15 +85,11 @@ def bib_keys(path: Path) -> set[str]:
     return set(re.findall(r"(?m)^@\w+\{([^,\s]+),", path.read_text(encoding="utf-8")))
 
 
-def near(cells: Iterable[dict]) -> Iterator[dict]:
-    "The code cells that the book shows, up to REACH of them; those that export a definition come along uncounted."
-    count = 0
-    for cell in cells:
-        directives = nbdev_reader.split_directives(cell["source"])[0].keys()
-        if cell["cell_type"] != "code" or nbdev_reader.REMOVE & directives: continue
-        count += "export" not in directives
-        if count > REACH: return
-        yield cell
+def outward(cells: list[dict], at: int) -> Iterator[dict]:
+    "The code cells that the book shows, those nearest to cell `at` first: a verdict may be folded at the end of its section."
+    for i in sorted(range(len(cells)), key=lambda i: abs(i - at)):
+        if cells[i]["cell_type"] != "code": continue
+        if not nbdev_reader.REMOVE & nbdev_reader.split_directives(cells[i]["source"])[0].keys(): yield cells[i]
 
 
 def shown_lines(cell: dict) -> list[tuple[str, bool]]:
@@ -107,11 +102,19 @@ def shown_lines(cell: dict) -> list[tuple[str, bool]]:
     return [(s, True) for s in printed] + [(s, False) for alt in alts for s in re.split(r"(?<=\.)\s+(?=[A-Z])", alt)]
 
 
+def statements(source: str) -> Iterator[str]:
+    "The lines of a cell, then its statements of several lines, each in one."
+    yield from source.splitlines()
+    try: found = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.stmt) and n.end_lineno != n.lineno]
+    except SyntaxError: return
+    for n in found: yield re.sub(r"(?<=[(\[{]) | (?=[)\]}])", "", " ".join((ast.get_source_segment(source, n) or "").split()))
+
+
 def evidence(cells: list[dict], at: int, wanted: str) -> tuple[str, bool]:
-    """What a visible code cell within reach of cell `at` shows with `wanted` in it: what is printed or drawn, else a line
-    of code; ('', False) if none does."""
-    around = [c for pair in zip_longest(near(reversed(cells[:at])), near(cells[at:])) for c in pair if c]
-    lines = [x for c in around for x in shown_lines(c)] + [(s, True) for c in around for s in c["source"].splitlines()]
+    """What the visible code cell nearest to cell `at` shows with `wanted` in it: what is printed or drawn, else a line of
+    code; ('', False) if none does."""
+    around = list(outward(cells, at))
+    lines = [x for c in around for x in shown_lines(c)] + [(s, True) for c in around for s in statements(c["source"])]
     return next(((line.strip(), code) for line, code in lines if wanted in line), ("", False))
 
 
@@ -145,7 +148,7 @@ def find(root: Path) -> Found:
             found.problems.append(f"claim {c.number} ({c.claim[:60]}…) has no mark <!-- claim: {c.number} --> in any notebook")
         elif c.kind == "behaviour" and not any(p.line for p in places):
             where = " or ".join(p.stem for p in places)
-            found.problems.append(f"claim {c.number} ({c.claim[:60]}…): no code cell near its mark in {where} shows {c.shown!r}; "
+            found.problems.append(f"claim {c.number} ({c.claim[:60]}…): no code cell in {where} shows {c.shown!r}; "
                                   f"put the cell back, or correct `shown` in {DATA}")
         places.sort(key=lambda p: not p.line)
     return found

@@ -8,7 +8,7 @@ import ast
 import re
 
 FIGURE, ASIDE, IDEA = "figure", "aside", "idea"
-LABELS = {FIGURE: "Code of this figure", ASIDE: "Code beside the path"}
+LABELS = {FIGURE: "Code of this figure", ASIDE: "Show the code"}
 IDEA_LINES, COLUMNS = 15, 80
 LONGEST = 64   # characters of a signature; a longer one loses its defaults, then its arguments
 _code = re.compile(r"`([^`]+)`")

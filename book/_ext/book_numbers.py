@@ -4,6 +4,7 @@ A formula that is referred to ends in `\tag{4.1}`, chapter and count, which Jupy
 prose says "equation (4.1)", and the book makes a link of it, across chapters too. Every cell with a picture gets a number
 in the book, "Figure 4.3"; prose says "the figure below" or "above", which needs no number in Colab, and the book adds it.
 """
+import html
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from sphinx.transforms import SphinxTransform
 _tag = re.compile(r"\\tag\{(\d+\.\d+)\}")
 _equation = re.compile(r"\b[Ee]quations?\s+\((\d+\.\d+)\)")
 _figure = re.compile(r"\b[Ff]igure (above|below)\b")
+_caption = re.compile(r'^<p class="caption">(.*)</p>$', re.S)   # what `show(..., caption=)` displays after its picture
 _picture = ("image/png", "image/jpeg", "image/svg+xml", "image/gif")
 
 
@@ -75,6 +77,16 @@ def equation_pages(root: Path) -> dict[str, str]:
     return {t: f"nbs/{name}" for name, _, _, text in prose(root) for t in _tag.findall(text)}
 
 
+def captions(cell: nodes.container) -> list[str]:
+    "Takes the captions out of a cell's outputs: they stand beside the number."
+    texts = []
+    for raw in list(cell.findall(nodes.raw)):
+        if not (m := _caption.match(raw.astext().strip())): continue
+        texts.append(html.unescape(m[1]))
+        raw.parent.remove(raw)
+    return texts
+
+
 class Numbers(SphinxTransform):
     default_priority = 440
 
@@ -95,7 +107,9 @@ class Numbers(SphinxTransform):
             if next(cell.findall(nodes.image), None) is None: continue
             number = f"{chapter(stem)}.{figures_before(stem, root) + len(found) + 1}"
             found.append((order[id(cell)], number))
-            cell += nodes.paragraph("", f"Figure {number}", classes=["figure-number"], ids=[f"figure-{number}"])
+            line = nodes.paragraph("", f"Figure {number}", classes=["figure-number"], ids=[f"figure-{number}"])
+            for text in captions(cell): line += [nodes.Text(". "), nodes.inline("", text, classes=["figure-caption"])]
+            cell += line
         return found
 
     def refer(self, order: dict[int, int], figures: list[tuple[int, str]], pages: dict[str, str]) -> None:

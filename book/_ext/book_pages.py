@@ -94,8 +94,14 @@ def mend_html(app, pagename, templatename, context, doctree) -> None:
     body = re.sub(r' aria-label="Toggle hidden content"| role="doc-biblioentry"|(?<=<div) role="list"', "", body)
     body = re.sub(r'(<img [^>]*)style="width: (\d+)px; height: (\d+)px;"', r'\1width="\2" height="\3"', body)
     body = re.sub(r'<div class="quiz.*?<details', lambda m: _unlinked(m[0]), body, flags=re.S)
-    body = book_folds.set_code(body)
+    body = full_size(book_folds.set_code(body))
     context["body"] = re.sub(r'<dt class="sig.*?</dt>', lambda m: _parameters(m[0]), body, flags=re.S)
+
+
+def full_size(body: str) -> str:
+    "A picture that a cell made opens in its own size; a still behind a moving figure does not, since that takes its place."
+    return re.sub(r'<img (?![^>]*widget-still)[^>]*src="([^"]*_images/[^"]*)"[^>]*/>',
+                  lambda m: f'<a class="full-size" href="{m[1]}">{m[0]}</a>', body)
 
 
 def _unlinked(question: str) -> str:
