@@ -37,7 +37,7 @@ class ImageData:
     mean: tuple[float, ...] | None = None  # by channel, images in [0, 1]; None: computed
     std: tuple[float, ...] | None = None  # by channel, images in [0, 1]; None: computed
     masks: Tensor | None = None  # (N, objects, H, W) bool: where the objects are
-    extra: dict[str, Any] = field(default_factory=dict)  # more; what has N rows (tensor, array, list, tuple) is split along
+    extra: dict[str, Any] = field(default_factory=dict)  # more; tensors, lists and tuples of N are split along with the images
 
     def __post_init__(self) -> None:
         self.class_names = tuple(map(str, self.class_names))
@@ -84,15 +84,15 @@ class ImageData:
             index = torch.as_tensor(index, device=self.x.device)
             index = index if index.dtype == torch.bool else index.long()
         rows = torch.arange(len(self))[index if isinstance(index, slice) else index.cpu()].tolist()
-        part = self._each(lambda t: t[index])
-        for name, value in self.extra.items():
-            if isinstance(value, list | tuple | np.ndarray) and np.shape(value)[:1] == (len(self),):
-                part.extra[name] = value[rows] if isinstance(value, np.ndarray) else type(value)(value[i] for i in rows)
-        return part
+        return self._each(lambda t: t[index], lambda names: type(names)(names[i] for i in rows))
 
-    def _each(self, change: Any) -> "ImageData":
-        rows = lambda v: isinstance(v, Tensor) and v.ndim > 0 and len(v) == len(self)
-        extra = {k: change(v) if rows(v) else v for k, v in self.extra.items()}
+    def _each(self, change: Any, change_names: Any = lambda names: names) -> "ImageData":
+        def changed(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return change(value) if value.ndim > 0 and len(value) == len(self) else value
+            return change_names(value) if type(value) in (list, tuple) and len(value) == len(self) else value
+
+        extra = {k: changed(v) for k, v in self.extra.items()}
         masks = None if self.masks is None else change(self.masks)
         return replace(self, x=change(self.x), y=change(self.y), masks=masks, extra=extra)
 
