@@ -239,8 +239,10 @@ def follows(model, name, size):
 
 FAMILIES = {  # a net of each of torchvision's families, and the side of its images
     "alexnet": 224, "maxvit_t": 224, "vit_b_32": 224, **dict.fromkeys(
-        ("convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3", "mnasnet0_5", "mobilenet_v2",
-         "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t",
+        ("convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3", "mnasnet0_5",
+            "mobilenet_v2",
+         "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t",
+             "swin_v2_t",
          "vgg11", "wide_resnet50_2"), 160)}
 QUICK = ("mobilenet_v3_small", "shufflenet_v2_x0_5", "swin_t")
 
