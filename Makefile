@@ -51,10 +51,10 @@ else
 	@$(LONG_RUN) tests/test_site_speed.py  # alone: it takes times
 endif
 
-export: $(READY)  ## write the library and README.md from the notebooks, and clean these
-	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python book/readme.py
+export: $(READY)  ## write the library and the opening page's cards from the notebooks, and clean these
+	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python book/chapter_map.py
 
-readme: $(READY)
+readme: $(READY)  ## draw the picture of README.md anew
 	@$(BIN)/python book/readme.py
 
 outputs: $(READY)  ## execute stale notebooks in place and stamp them (NB="10_data 11_transforms": these)

@@ -1,4 +1,4 @@
-"""The map of the chapters on the opening page, made from book/_toc.yml and the notebooks, so that it can't drift.
+"""The cards of the opening page, one a part, made from book/_toc.yml and the notebooks, so that they can't drift.
 
     python book/chapter_map.py           write it into nbs/index.ipynb, between its two marks
     python book/chapter_map.py --check   exit status 1 if it is not what the table of contents says
@@ -15,17 +15,15 @@ import book_time
 import stamps
 
 START, END = "<!-- map of the chapters: made by book/chapter_map.py -->", "<!-- end of the map -->"
-ASKS = {   # what each part answers, by its caption in _toc.yml
+ASKS = {   # what each part of the path answers, by its caption in _toc.yml
     "Start": "What does it look like when it works?",
     "Descent": "Which way is down, and how far may one step?",
     "A network": "What does a network learn from, and how is it made to learn?",
     "How fast": "How fast may it learn, and who decides?",
     "Seeing": "What did it look at, and is the picture of that true?",
     "Assignment": "Does it all work together?",
-    "Engine room": "What carries it, beneath the chapters and above them?",
-    "For teachers": "How do I give this course?",
-    "Reference": "Where does it say so?",
 }
+BEHIND = ("Engine room", "For teachers", "Reference")   # parts that have no card: the page names them in a sentence
 
 
 def parts(toc: Path = stamps.ROOT/"book"/"_toc.yml") -> list[tuple[str, list[str]]]:
@@ -51,25 +49,26 @@ def hours(minutes: float) -> str:
     return f"{whole}{('', '¼', '½', '¾')[quarter]}\u00a0h"
 
 
-def chapter(page: str, root: Path = stamps.ROOT) -> tuple[str, float, float]:
-    "(a link with the time it takes to read, that time in minutes, the minutes that its outputs took to make)."
+def chapter(page: str, root: Path = stamps.ROOT) -> tuple[str, str, float]:
+    "(title, address as seen from nbs/, minutes to read) of a page."
     file = next(p for p in (root/f"{page}.ipynb", root/f"{page}.md") if p.exists())
     target = os.path.relpath(file, root/"nbs").replace(os.sep, "/")
-    if file.suffix == ".md": return f"[{title(file)}]({target})", 0, 0
-    nb = stamps.load(file)
-    read, stamp = book_time.minutes(nb)[0], stamps.stamp_of(nb) or {}
-    return f"[{title(file)}]({target}) {read}\u00a0min", read, stamp.get("seconds", 0)/60
+    return title(file), target, 0 if file.suffix == ".md" else book_time.minutes(stamps.load(file))[0]
 
 
-def table(root: Path = stamps.ROOT) -> str:
-    "The map as a markdown table, a row for each part."
-    rows = ["| part | chapters, and the time to read each | to read | to run |", "|:--|:--|--:|--:|"]
-    for caption, pages in parts(root/"book"/"_toc.yml"):
-        if caption not in ASKS: raise ValueError(f"chapter_map.py has no question for the part {caption!r}: add it to ASKS")
-        links, read, run = zip(*(chapter(p, root) for p in pages), strict=True)
-        times = f"{hours(sum(read))} | {hours(sum(run))}" if sum(read) else " | "
-        rows.append(f"| **{caption}** <br>{ASKS[caption]} | {' · '.join(links)} | {times} |")
-    return "\n".join(rows)
+def cards(root: Path = stamps.ROOT) -> str:
+    "A list with an entry for each part of the path: its name, what it answers, how many chapters it has, and the first."
+    found = {caption: [chapter(p, root) for p in pages] for caption, pages in parts(root/"book"/"_toc.yml")}
+    if unknown := [c for c in found if c not in ASKS and c not in BEHIND]:
+        raise ValueError(f"chapter_map.py has no question for the part {unknown[0]!r}: add it to ASKS")
+    lines = []
+    for caption, asks in ASKS.items():
+        pages = found.get(caption)
+        if not pages: raise ValueError(f"book/_toc.yml has no part {caption!r}, which the opening page shows")
+        count = "1 chapter" if len(pages) == 1 else f"{len(pages)} chapters"
+        first = "" if len(pages) == 1 else f" <br>First: {pages[0][0]}"
+        lines.append(f"- **[{caption}]({pages[0][1]})** <br>{asks} <br>{count}, {hours(sum(p[2] for p in pages))}{first}")
+    return "\n".join(lines)
 
 
 def filled(text: str, inner: str) -> str:
@@ -86,10 +85,10 @@ def update(path: Path = stamps.ROOT/"nbs"/"index.ipynb", write: bool = True) -> 
     cell = next((c for c in nb["cells"] if START in "".join(c["source"])), None)
     if cell is None: raise ValueError("nbs/index.ipynb has no map of the chapters")
     old = "".join(cell["source"])
-    new = filled(old, table())
+    new = filled(old, cards())
     if write and new != old:
         cell["source"] = new.splitlines(keepends=True)
-        path.write_text(json.dumps(nb, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     return new == old
 
 

@@ -10,6 +10,7 @@ import copy
 import json
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -18,6 +19,7 @@ import stamps
 OUT = stamps.ROOT/"build"/"student"
 TAG, TURN = "solution", "raise NotImplementedError(\"your turn\")"
 fold = re.compile(r"[ \t]*<details[^>]*>\s*<summary>\s*(?:Solution|Answer)\b.*?</summary>.*?</details>[ \t]*\n?", re.S)
+kept = re.compile(r"<details>\s*<summary>What the notes say</summary>.*?</details>", re.S)   # no solution: it stays
 _fence = re.compile(r"(?ms)^(`{3,}|~{3,}).*?^\1[ \t]*$")
 _open = re.compile(r"<details[^>]*>|</details>", re.I)
 
@@ -29,8 +31,8 @@ class Unfinished(ValueError):
 def without_folds(text: str, name: str = "") -> str:
     "Markdown less its solutions; `Unfinished` if a fold stays open, or has another name than those that are known."
     left = re.sub(r"\n{3,}", "\n\n", fold.sub("", text)).rstrip()
-    if m := _open.search(_fence.sub("", left)):
-        raise Unfinished(f"{name}: {left[m.start():m.start() + 60]!r} is no fold with the summary Solution or Answer")
+    if m := _open.search(_fence.sub("", kept.sub("", left))):
+        raise Unfinished(f"{name}: {left[m.start():m.start() + 60]!r} is no fold that it knows (Solution, Answer, What the notes say)")
     return left
 
 
@@ -48,12 +50,18 @@ def student(nb: dict, name: str = "") -> dict:
 def write_all(out: Path = OUT, folder: Path = stamps.NBS) -> list[Path]:
     "Write every notebook of `folder` to `out`, all or none; notebooks that were there before go."
     made = {p.relative_to(folder): student(stamps.load(p), p.name) for p in stamps.notebooks(folder)}
-    out.mkdir(parents=True, exist_ok=True)
-    for old in out.rglob("*.ipynb"): old.unlink()
-    for name, nb in made.items():
-        for c in nb["cells"]: c["source"] = c["source"].splitlines(keepends=True)
-        (out/name).parent.mkdir(exist_ok=True)
-        (out/name).write_text(json.dumps(nb, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as new:
+        for name, nb in made.items():
+            for c in nb["cells"]: c["source"] = c["source"].splitlines(keepends=True)
+            file = Path(new)/name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(nb, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        out.mkdir(exist_ok=True)   # all are written: from here on nothing can fail but a move
+        for old in out.rglob("*.ipynb"): old.unlink()
+        for name in made:
+            (out/name).parent.mkdir(exist_ok=True)
+            (Path(new)/name).replace(out/name)
     return [out/name for name in made]
 
 

@@ -4,10 +4,10 @@ __version__ = "0.2.0"
 # %% auto #0
 __all__ = ['ResNet18', 'ResNet34', 'ImageData', 'load_data', 'load_cifar10', 'from_folder', 'from_dataset', 'shapes', 'Compose',
            'Normalize', 'Cutout', 'RandomRotation', 'AddGaussianNoise', 'RandomCrop', 'RandomHorizontalFlip', 'Trainer',
-           'predict', 'evaluate', 'Misclassified', 'GradCAM', 'spatial_layers', 'suggest_layer', 'overlay', 'LRFinder',
-           'StepLR', 'ExponentialLR', 'CosineAnnealingLR', 'CyclicLR', 'OneCycleLR', 'WarmupLR', 'ReduceLROnPlateau',
-           'SGD', 'Momentum', 'Nesterov', 'Adagrad', 'RMSProp', 'Adadelta', 'Adam', 'AdamW', 'WeightAverage', 'SAM',
-           'run', 'TrainConfig', 'recipe', 'get_device', 'seed_everything', 'show']
+           'predict', 'evaluate', 'Misclassified', 'GradCAM', 'spatial_layers', 'suggest_layer', 'overlay', 'explain',
+           'shipped_photographs', 'LRFinder', 'StepLR', 'ExponentialLR', 'CosineAnnealingLR', 'CyclicLR', 'OneCycleLR',
+           'WarmupLR', 'ReduceLROnPlateau', 'SGD', 'Momentum', 'Nesterov', 'Adagrad', 'RMSProp', 'Adadelta', 'Adam',
+           'AdamW', 'WeightAverage', 'SAM', 'run', 'TrainConfig', 'recipe', 'get_device', 'seed_everything', 'show']
 
 # %% ../nbs/app/front_door.ipynb #door0003
 TYPE_CHECKING = False  # as in the module typing, which would be one more to load
@@ -30,6 +30,8 @@ _HOMES = {  # module -> what it offers here
     "gradcam": ("GradCAM",),
     "base.target_layers": ("spatial_layers", "suggest_layer"),
     "base.rendering": ("overlay",),
+    "app.explanation": ("explain",),
+    "photographs": ("shipped_photographs",),
     # How fast
     "lr_finder": ("LRFinder",),
     "schedules": (
@@ -52,6 +54,7 @@ _HOMES = {  # module -> what it offers here
 # %% ../nbs/app/front_door.ipynb #door0005
 if TYPE_CHECKING:
     from cam_course.app.config import TrainConfig, recipe
+    from cam_course.app.explanation import explain
     from cam_course.app.main import run
     from cam_course.app.trainer import Trainer
     from cam_course.base.core import get_device, seed_everything
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
         Nesterov,
         RMSProp,
     )
+    from cam_course.photographs import shipped_photographs
     from cam_course.plateau import ReduceLROnPlateau
     from cam_course.resnet import ResNet18, ResNet34
     from cam_course.schedules import (
@@ -123,7 +127,7 @@ _all_ = [
     "Cutout", "RandomRotation", "AddGaussianNoise", "RandomCrop",
     "RandomHorizontalFlip", "Trainer", "predict", "evaluate",
     "Misclassified", "GradCAM", "spatial_layers", "suggest_layer",
-    "overlay", "LRFinder", "StepLR", "ExponentialLR", "CosineAnnealingLR",
+    "overlay", "explain", "shipped_photographs", "LRFinder", "StepLR", "ExponentialLR", "CosineAnnealingLR",
     "CyclicLR", "OneCycleLR", "WarmupLR", "ReduceLROnPlateau", "SGD",
     "Momentum", "Nesterov", "Adagrad", "RMSProp", "Adadelta", "Adam",
     "AdamW", "WeightAverage", "SAM", "run", "TrainConfig", "recipe", "get_device",

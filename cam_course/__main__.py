@@ -207,9 +207,20 @@ def _for_tyro(command: Callable[..., int | None], defaults: TrainConfig, tyro: A
 # %% ../nbs/app/command.ipynb #b60ad3ac
 def cli(args: Sequence[str] | None = None) -> int:
     "The command `cam-course`; returns the exit code."
+    try:
+        try:
+            return _answer(list(sys.argv[1:] if args is None else args))
+        finally:
+            sys.stdout.flush()  # here, and not when Python ends: nobody may be listening
+    except BrokenPipeError:  # `cam-course train --help | head`
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return 141  # as the shell says of a program that SIGPIPE ended
+
+
+def _answer(args: list[str]) -> int:
     import tyro
 
-    args = list(sys.argv[1:] if args is None else args)
     prog = "cam-course"
     if args[:1] == ["--version"]:
         print(f"{prog} {__version__}")
@@ -227,6 +238,8 @@ def cli(args: Sequence[str] | None = None) -> int:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 2
     except (DataError, TrainingDiverged, ProcessLost, OSError) as error:
+        if isinstance(error, BrokenPipeError) and error.strerror == os.strerror(error.errno):
+            raise  # nothing is lost; a training's error says how to go on
         print(f"{prog}: failed: {error}", file=sys.stderr)
         return 1
     finally:

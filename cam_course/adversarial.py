@@ -4,9 +4,12 @@
 __all__ = ['PixelModel', 'pixel_bounds', 'fgsm', 'pgd', 'accuracy_under', 'AttackExplorer', 'explore_attack']
 
 # %% ../nbs/34_adversarial.ipynb #960a4f08
+import hashlib
 from base64 import b64decode, b64encode
 from collections import deque
+import warnings
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +21,7 @@ from torch import Tensor, nn
 from .base.core import check_number, keyed_generator
 from .base.figures import Interactive
 from .base.rendering import enlarge, image_strip, overlay
-from .base.target_layers import eval_mode, suggest_layer
+from .base.target_layers import Scores, ScoringNet, check_batch, eval_mode, suggest_layer
 from .gradcam import GradCAM
 
 if TYPE_CHECKING:
@@ -50,16 +53,22 @@ def _check_pixels(
     images: Tensor,
 ) -> Tensor:  # the same images, without history
     "Raise `ValueError`, naming the remedy, unless `images` are float32 (N, C, H, W) in [0, 1]."
-    if not isinstance(images, Tensor) or images.ndim != 4 or not images.numel():
-        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ValueError(f"images must be a tensor (N, C, H, W), got {got}: one image is image[None]")
+    check_batch(images, "images", "image")
     if images.dtype != torch.float32:
         remedy = "images/255" if images.dtype == torch.uint8 else "images.float()"
         raise ValueError(f"images are {images.dtype}, attacks need float32 in [0, 1]: give {remedy}")
     low, high = images.min().item(), images.max().item()
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"images go from {low:.3g} to {high:.3g}, not in [0, 1]: attack the pixels, not the normalized "
-                         "images, with the normalization inside the model: PixelModel(model, normalize)")
+        if not bool(images.isfinite().all()):
+            remedy = "they hold NaN or infinity"
+        elif low > -1e-5 and high < 1 + 1e-5:
+            remedy = "that is rounding, give images.clamp(0, 1)"
+        elif low >= 0:
+            remedy = "divide them by 255"
+        else:
+            remedy = ("attack the pixels, not the normalized images, with the normalization inside the model: "
+                      "PixelModel(model, normalize)")
+        raise ValueError(f"images go from {low:.3g} to {high:.3g}, not in [0, 1]: {remedy}")
     return images.detach()
 
 
@@ -101,26 +110,45 @@ def _image_gradient(
     model: nn.Module,
     images: Tensor,  # (N, C, H, W) float32 in [0, 1]
     classes: Tensor | int,  # (N,) or one for all
+    scores: Scores = None,  # where the scores are in what the model returns
 ) -> Tensor:  # (N, C, H, W): how each image's cross-entropy for its class changes with its pixels
     """Gradient of the loss with respect to the images alone, in eval mode.
 
-    The model comes back as it was lent: weights, buffers, modes, `requires_grad`, `.grad` and random numbers.
+    Where a class is so sure that its cross-entropy rounds to 0, it is that of the margin, which has the same direction:
+    see `_loss`. The model comes back as it was lent: weights, buffers, modes, `requires_grad`, `.grad` and random numbers.
     """
     images = _check_pixels(images)
     wanted = _check_classes("classes", classes, images)
-    with eval_mode(model), torch.inference_mode(False), torch.enable_grad():
-        for p in model.parameters():
+    net = ScoringNet(model, scores, gradients=True)
+    with eval_mode(net), torch.inference_mode(False), torch.enable_grad():
+        for p in net.parameters():
             p.requires_grad_(False)  # nothing is kept for gradients of weights; `eval_mode` puts the flag back
         x, wanted = images.clone().requires_grad_(), wanted.clone()  # clones: no tensors of an inference mode
-        scores = model(x)
-        if (high := int(wanted.max())) >= scores.shape[1] or int(wanted.min()) < 0:
-            bad = high if high >= scores.shape[1] else int(wanted.min())
-            raise ValueError(f"class {bad} is not one of 0 to {scores.shape[1] - 1}")
-        loss = F.cross_entropy(scores.float(), wanted, reduction="sum")  # a sum: no image depends on the others
+        rows = net(x)
+        if (high := int(wanted.max())) >= rows.shape[1] or int(wanted.min()) < 0:
+            bad = high if high >= rows.shape[1] else int(wanted.min())
+            raise ValueError(f"class {bad} is not one of 0 to {rows.shape[1] - 1}")
+        if not rows.requires_grad:
+            raise ValueError("the scores don't depend on the images by a gradient: the model detaches them, or runs under torch.no_grad()")
+        loss = _loss(rows.float(), wanted).sum()  # a sum: no image depends on the others
         (gradient,) = torch.autograd.grad(loss, x)
     if not gradient.isfinite().all():
         raise ValueError("the gradient has values that are not finite: the network returns NaN or inf for these images")
     return gradient
+
+
+_SURE = 7.0  # margin from which on the cross-entropy, under e^-7, is left for the margin
+
+
+def _loss(scores: Tensor, classes: Tensor) -> Tensor:  # (N,)
+    """Cross-entropy of (N, classes), in a form whose gradient doesn't round to 0.
+
+    It is softplus(m), where m = log sum of exp of the other scores - the class's own. Its gradient is sigmoid(m) times that of m,
+    and sigmoid(m) is exactly 0 in float32 from m = -104 on. The direction is that of m alone.
+    """
+    own = scores.gather(1, classes[:, None])[:, 0]
+    margin = scores.scatter(1, classes[:, None], -torch.inf).logsumexp(1) - own
+    return torch.where(margin < -_SURE, margin, F.cross_entropy(scores, classes, reduction="none"))
 
 # %% ../nbs/34_adversarial.ipynb #b69e48f0
 def pixel_bounds(
@@ -161,9 +189,10 @@ def fgsm(
     labels: Tensor | int,  # (N,) the true classes
     eps: float = 8/255,
     targets: Tensor | int | None = None,  # classes to lead to; None: only away from the labels
+    scores: Scores = None,  # where the scores are in what the model returns: a key, a position, a function; None: it is they
 ) -> Tensor:  # (N, C, H, W) in [0, 1], each pixel within eps
     "The fast gradient sign method (Goodfellow et al. 2015, section 4): one step of `eps`."
-    return pgd(model, images, labels, eps, alpha=eps, steps=1, targets=targets)
+    return pgd(model, images, labels, eps, alpha=eps, steps=1, targets=targets, scores=scores)
 
 # %% ../nbs/34_adversarial.ipynb #edd057ff
 def pgd(
@@ -176,29 +205,51 @@ def pgd(
     targets: Tensor | int | None = None,  # classes to lead to; None: only away from the labels
     random_start: bool = False,  # begin anywhere in the box
     seed: int = 0,  # of the random start
+    scores: Scores = None,  # where the scores are in what the model returns: a key, a position, a function; None: it is they
 ) -> Tensor:  # (N, C, H, W) in [0, 1], each pixel within eps
-    "Projected gradient descent in the L-infinity ball (Madry et al. 2018, section 2.1)."
-    path = _iterates(model, images, labels, eps, alpha, steps, targets, random_start, seed)
+    """Projected gradient descent in the L-infinity ball (Madry et al. 2018, section 2.1).
+
+    Warns if the gradient of some images was exactly 0 in every step: these were not attacked.
+    """
+    path = _iterates(model, images, labels, eps, alpha, steps, targets, random_start, seed, scores)
     return deque(path, maxlen=1).pop()
 
 # %% ../nbs/34_adversarial.ipynb #77361c9e
 def _iterates(
     model: nn.Module, images: Tensor, labels: Tensor | int, eps: float, alpha: float, steps: int,
-    targets: Tensor | int | None, random_start: bool = False, seed: int = 0,
+    targets: Tensor | int | None, random_start: bool = False, seed: int = 0, scores: Scores = None,
 ) -> Iterator[Tensor]:
     "The images before the attack and after each of its steps."
     images = _check_pixels(images)
-    _check_size("eps", eps)
-    _check_size("alpha", alpha)
-    check_number("steps", steps, 1, integer=True)
+    eps, alpha = _check_size("eps", eps), _check_size("alpha", alpha)
+    steps = int(check_number("steps", steps, 1, integer=True))
     classes, sign = _aims(images, labels, targets)
     low, high = pixel_bounds(images, eps)
     adv = _uniform_noise(images, eps, seed) if random_start else images.clone()
     yield adv
+    flat = torch.ones(len(images), dtype=torch.bool, device=images.device)
     for _ in range(steps):
-        step = _image_gradient(model, adv, classes).sign_().mul_(sign*alpha)
-        adv = torch.clamp(adv + step, low, high)
+        gradient = _image_gradient(model, adv, classes, scores)
+        flat &= (gradient == 0).flatten(1).all(1)
+        adv = torch.clamp(adv + gradient.sign_().mul_(sign*alpha), low, high)
         yield adv
+    _tell_of_flat(int(flat.sum()), len(images))
+
+
+_FLAT: ContextVar[list[int] | None] = ContextVar("_FLAT", default=None)  # `accuracy_under` counts here
+
+
+def _tell_of_flat(count: int, n: int) -> None:
+    "Count the images without a gradient, or warn of them."
+    counted = _FLAT.get()
+    if counted is not None:
+        counted.append(count)
+    elif count:
+        warnings.warn(f"{_flat(count, n)}: that they are classified as before says nothing of robustness", stacklevel=4)
+
+
+def _flat(count: int, n: int) -> str:
+    return f"the gradient was exactly 0 for {count} of {n} images, so the attack did not move them"
 
 # %% ../nbs/34_adversarial.ipynb #abd5eb85
 def _attack_path(
@@ -211,9 +262,10 @@ def _attack_path(
     targets: Tensor | int | None = None,
     random_start: bool = False,
     seed: int = 0,
+    scores: Scores = None,
 ) -> Tensor:  # (steps + 1, N, C, H, W)
     "Every iterate of `pgd`, the start first."
-    return torch.stack(list(_iterates(model, images, labels, eps, alpha, steps, targets, random_start, seed)))
+    return torch.stack(list(_iterates(model, images, labels, eps, alpha, steps, targets, random_start, seed, scores)))
 
 # %% ../nbs/34_adversarial.ipynb #109fec68
 def _uniform_noise(
@@ -222,10 +274,14 @@ def _uniform_noise(
     seed: int = 0,
     corners: bool = False,  # True: each value moves by +eps or -eps, as far as an attack with the sign moves it
 ) -> Tensor:  # (N, C, H, W) in [0, 1], each pixel within eps
-    "Images with random noise in the same box as an attack's: the control."
+    """Images with random noise in the same box as an attack's: the control.
+
+    Each image has noise of its own, whatever the batch that it is in: it depends on its pixels and `seed`.
+    """
     images = _check_pixels(images)
     low, high = pixel_bounds(images, _check_size("eps", eps))
-    drawn = 2*torch.rand(images.shape, generator=keyed_generator(seed, "noise")) - 1
+    keys = [hashlib.sha256(image.cpu().contiguous().numpy()).hexdigest() for image in images]
+    drawn = torch.stack([2*torch.rand(images.shape[1:], generator=keyed_generator(seed, "noise", key)) - 1 for key in keys])
     drawn = torch.where(drawn < 0, -1., 1.) if corners else drawn
     return torch.clamp(images + eps*drawn.to(images.device), low, high)
 
@@ -262,15 +318,17 @@ def _attack_trace(
     steps: int = 10,
     target: int | None = None,
     layer: str | nn.Module | None = None,  # of the maps; None: `suggest_layer`
+    scores: Scores = None,  # as for `pgd`
 ) -> _AttackTrace:
     "`pgd` on one image, with probabilities and maps of two classes at every step."
-    path = _attack_path(model, image[None], label, eps, alpha, steps, target)[:, 0]
-    with eval_mode(model), torch.no_grad():
-        probabilities = model(path).softmax(1)
+    net = ScoringNet(model, scores, layers=True, gradients=True)
+    path = _attack_path(net, image[None], label, eps, alpha, steps, target)[:, 0]
+    with eval_mode(net), torch.no_grad():
+        probabilities = net(path).softmax(1)
     others = probabilities[-1].clone()
     others[label] = -1
     goal = int(others.argmax()) if target is None else int(target)
-    cam = GradCAM(model, suggest_layer(model, path[:1]) if layer is None else layer)
+    cam = GradCAM(net, suggest_layer(net, path[:1]) if layer is None else layer)
     classes = torch.tensor([[label, goal]]).expand(len(path), 2)
     return _AttackTrace(path, probabilities, cam.explain(path, classes).raw[0], int(label), goal, eps)
 
@@ -295,13 +353,28 @@ def accuracy_under(
     labels: Tensor,  # (N,)
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,  # (model, images, labels) -> images
     batch_size: int = 250,
+    scores: Scores = None,  # where the scores are in what the model returns: a key, a position, a function; None: it is they
 ) -> tuple[float, float, float]:  # accuracy, and its 95 % interval (`_wilson`)
-    "Share of images that `model` gets right after `attack`."
+    """Share of images that `model` gets right after `attack`.
+
+    Raises `ValueError` if `fgsm` or `pgd` found no gradient for 1 % of the images or more: what was not attacked is not robust.
+    """
     images, labels, hits = _check_pixels(images), _check_classes("labels", labels, images), 0
+    batch_size = int(check_number("batch_size", batch_size, 1, integer=True))
+    net, flat = ScoringNet(model, scores), list[int]()
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        x = x if attack is None else attack(model, x, y)
-        with eval_mode(model), torch.no_grad():
-            hits += int((model(x).argmax(1) == y).sum())
+        mark = _FLAT.set(flat)
+        try:
+            x = x if attack is None else attack(model if scores is None else net, x, y)
+        finally:
+            _FLAT.reset(mark)
+        with eval_mode(net), torch.no_grad():
+            hits += int((net(x).argmax(1) == y).sum())
+    if sum(flat) >= 0.01*len(images):
+        raise ValueError(f"{_flat(sum(flat), len(images))}: an accuracy of {hits/len(images):.2f} would be no sign of robustness. Look for "
+                         "what cuts the gradient (rounding, detach, a saturated activation), or attack without it")
+    if sum(flat):
+        warnings.warn(_flat(sum(flat), len(images)), stacklevel=2)
     return hits/len(images), *_wilson(hits, len(images))
 
 # %% ../nbs/34_adversarial.ipynb #04e6f20d

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base.core import check_number, keyed_generator
+from .base.target_layers import Scores, ScoringNet
 from .data import ImageData
 from .gradcam import GradCAM
 from .localization import mass_in_mask
@@ -43,9 +44,11 @@ def audit(
     against: ImageData,  # the same images with the cue that speaks for another class
     normalize: Callable[[Tensor], Tensor],
     layer: str | nn.Module = "layer3",  # of the maps
+    scores: Scores = None,  # where the scores are in what `model` returns: a key, a position, a function; None: it is they
 ) -> Audit:
     "Measure accuracy by subgroup, flips, and where the maps of the predicted class lie; the model stays as it is."
     _check_twins(agree, against)
+    model = ScoringNet(model, scores, agree.num_classes, layers=True, gradients=True)
     said = [predict(model, data, normalize).argmax(1) for data in (agree, against)]
     right = [(p == agree.y.cpu()).double().mean().item() for p in said]
     maps = [map_shares(model, data, normalize, p, layer) for data, p in zip((agree, against), said, strict=True)]

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from .base.cifar10 import CLASS_NAMES, channel_stats, cifar10_arrays, find_in
-from .base.core import DataError, check_choice, check_number
+from cam_course.base.core import (
+    DataError, check_choice, check_number, get_rng_state, keyed_generator, seed_everything, set_rng_state,
+)
 from .base.shapes import draw_shapes
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ class ImageData:
     mean: tuple[float, ...] | None = None  # by channel, images in [0, 1]; None: computed
     std: tuple[float, ...] | None = None  # by channel, images in [0, 1]; None: computed
     masks: Tensor | None = None  # (N, objects, H, W) bool: where the objects are
-    extra: dict[str, Any] = field(default_factory=dict)  # more; tensors of N rows are split along with the images
+    extra: dict[str, Any] = field(default_factory=dict)  # more; what has N rows (tensor, array, list, tuple) is split along
 
     def __post_init__(self) -> None:
         self.class_names = tuple(map(str, self.class_names))
@@ -80,11 +83,21 @@ class ImageData:
         if not isinstance(index, slice):
             index = torch.as_tensor(index, device=self.x.device)
             index = index if index.dtype == torch.bool else index.long()
-        return self._each(lambda t: t[index])
+        rows = torch.arange(len(self))[index if isinstance(index, slice) else index.cpu()].tolist()
+        def taken(value: Any) -> Any:
+            return value[rows] if isinstance(value, np.ndarray) else type(value)(value[i] for i in rows)
 
-    def _each(self, change: Any) -> "ImageData":
-        rows = lambda v: isinstance(v, Tensor) and v.ndim > 0 and len(v) == len(self)
-        extra = {k: change(v) if rows(v) else v for k, v in self.extra.items()}
+        return self._each(lambda t: t[index], taken)
+
+    def _each(self, change: Any, change_others: Any = lambda rows: rows) -> "ImageData":
+        "Tensors changed by `change`, arrays, lists and tuples in `extra` by `change_others`; only what has a row for each image."
+        def changed(value: Any) -> Any:
+            tensor = isinstance(value, Tensor)
+            if not tensor and type(value) not in (list, tuple, np.ndarray): return value
+            if getattr(value, "ndim", 1) == 0 or len(value) != len(self): return value
+            return change(value) if tensor else change_others(value)
+
+        extra = {k: changed(v) for k, v in self.extra.items()}
         masks = None if self.masks is None else change(self.masks)
         return replace(self, x=change(self.x), y=change(self.y), masks=masks, extra=extra)
 
@@ -179,7 +192,8 @@ def _plain(image: "Picture") -> "Picture":
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError(f"values from {values.min()} to {values.max()} fit neither 8 nor 16 bits")
-        return Image.fromarray((values >> 8).astype(np.uint8))
+        eight = image.mode == "I" and values.max() <= 255  # whole numbers of 32 bits: how many are used says the picture
+        return Image.fromarray((values if eight else values >> 8).astype(np.uint8))
     if image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -282,6 +296,106 @@ def _label(label: Any) -> int:
         raise ValueError(f"its label is {label!r}: give a whole number")
     return int(label)
 
+# %% ../nbs/10_data.ipynb #10ader02
+class LoadedBatches:
+    """A torch `DataLoader`, or a data set of tensors, in the place of an `ImageData`: pairs (images, labels), as they come.
+
+    `epoch` repeats an epoch's order and augmentation from its seed, and goes on in the middle of one.
+    """
+
+    def __init__(self, name: str, loader: Any):
+        self.loader, self.what = loader, name
+        try:
+            self.steps = len(loader)
+        except TypeError:
+            raise ValueError(f"{name}: a loader without a length can't be planned for: give its data set a __len__") from None
+        if not self.steps:
+            raise ValueError(f"{name}: the loader gives no batch: its batch_size is more than its images")
+        data = getattr(loader, "dataset", loader)
+        self.name = type(data).__name__
+        self.class_names = tuple(map(str, getattr(data, "classes", None) or ()))
+
+    def __len__(self) -> int:
+        "How many images there are."
+        return len(getattr(self.loader, "dataset", self.loader))
+
+    def to(self, device: Any) -> "LoadedBatches":
+        "Itself: batches are moved one by one."
+        return self
+
+    def first(self) -> tuple[Any, Tensor]:
+        "A batch of one image, without beginning an epoch."
+        data, collate = getattr(self.loader, "dataset", None), getattr(self.loader, "collate_fn", None)
+        if data is None or collate is None or getattr(self.loader, "batch_size", None) is None:
+            return self._pair(next(iter(self.loader)))
+        return self._pair(collate([data[0]]))
+
+    def batches(self) -> Iterator[tuple[Any, Tensor]]:
+        "All batches, in the loader's order."
+        return map(self._pair, self.loader)
+
+    def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Any, Tensor]]:
+        "The batches of a training epoch from number `start` on."
+        here, key = get_rng_state(), keyed_generator(seed, "loader", epoch)
+        number = int(torch.randint(2**32, (), generator=key))
+        seed_everything(number)
+        sampler = getattr(self.loader, "sampler", None)
+        for own in (getattr(self.loader, "generator", None), getattr(sampler, "generator", None)):
+            if own is not None:
+                own.manual_seed(number)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        batches = iter(self.loader)
+        for _ in range(start):
+            next(batches)
+        if start:
+            set_rng_state(here)  # as it was after that batch
+        yield from map(self._pair, batches)
+
+    def _pair(self, batch: Any) -> tuple[Any, Tensor]:
+        if isinstance(batch, dict) or not isinstance(batch, tuple | list) or len(batch) != 2:
+            got = f"a dict with {', '.join(map(repr, batch))}" if isinstance(batch, dict) else f"a {type(batch).__name__}"
+            got += f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+            remedy = "give the DataLoader a collate_fn that makes them"
+            raise ValueError(f"{self.what}: batches must be pairs (images, labels), got {got}: {remedy}")
+        x, y = batch
+        if not isinstance(y, Tensor) or y.ndim != 1 or y.is_floating_point():
+            got = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(f"{self.what}: labels must be a tensor (N,) of whole numbers, the classes, got {got}")
+        if isinstance(x, Tensor) and not x.is_floating_point():
+            raise ValueError(f"{self.what}: the loader gives {x.dtype} images: let its data set normalize them "
+                             "(v2.ToDtype(torch.float32, scale=True)), or give from_dataset(...) instead")
+        return x, y.long()
+
+
+def opened(
+    name: str,  # what the argument is called
+    data: Any,  # an `ImageData`, a DataLoader, or a data set that gives pairs (float tensor, label)
+    batch_size: int = 500,  # of a data set
+    shuffle: bool = False,  # True: as for training
+) -> Any:  # an `ImageData` or a `LoadedBatches`
+    "Whatever a user has as images and labels; `ValueError` with the remedy for what can't be used as it is."
+    if isinstance(data, LoadedBatches) or (hasattr(data, "x") and hasattr(data, "y") and hasattr(data, "class_names")):
+        return data
+    if hasattr(data, "__iter__") and hasattr(data, "dataset"):
+        return LoadedBatches(name, data)
+    remedy = f"make it with from_dataset({name}), or from_folder(path)"
+    if isinstance(data, str | os.PathLike | Tensor | np.ndarray | tuple | list | dict) or not hasattr(data, "__getitem__"):
+        raise ValueError(f"{name} must be an ImageData, a DataLoader or a data set, got {type(data).__name__}: {remedy}")
+    try:
+        image = data[0][0]
+    except (TypeError, LookupError) as error:
+        raise ValueError(f"{name}: item 0 of {type(data).__name__} is no pair (image, label) ({error!r}): {remedy}") from error
+    parts = tree_leaves(image)
+    if not (parts and all(isinstance(part, Tensor) for part in parts) and parts[0].is_floating_point()):
+        got = f"{image.dtype} tensor" if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f"{name} gives a {got} for each image, not a float tensor: {remedy}")
+    from torch.utils.data import DataLoader
+
+    drop = shuffle and len(data) >= batch_size
+    return LoadedBatches(name, DataLoader(data, batch_size, shuffle=shuffle, drop_last=drop))
+
+
 # %% ../nbs/10_data.ipynb #3d6faecc
 class _Mixed(ValueError):
     "Images of different sizes."
@@ -296,7 +410,7 @@ def from_folder(
     channels: int = 3,  # 3: RGB; 1: grey
     class_names: Sequence[str] | None = None,  # folders that must be there and their order; None: all, sorted
     name: str | None = None,  # None: the folder's name
-) -> ImageData:
+) -> ImageData:  # `extra["path"]` has the files in order, as seen from `path`: "cat/0012.png"
     """Read a folder of images into memory, files in sorted order, hidden ones left out.
 
     Raises `FileNotFoundError` for a folder without classes or images, `DataError` naming a file that can't be read.
@@ -321,7 +435,8 @@ def from_folder(
             first, other = ("x".join(map(str, i.shape[:0:-1])) for i in (images[0], images[-1]))
             raise _Mixed(f"{file} has {other} px, {files[0][0].name} {first}: give size= to bring all to one size")
     y = torch.tensor([label for _, label in files], dtype=torch.int64)
-    return ImageData(torch.from_numpy(np.stack(images)), y, names, name or path.resolve().name)
+    paths = tuple(file.relative_to(path).as_posix() for file, _ in files)
+    return ImageData(torch.from_numpy(np.stack(images)), y, names, name or path.resolve().name, extra={"path": paths})
 
 # %% ../nbs/10_data.ipynb #4f3a5127
 def _class_folders(path: Path, class_names: Sequence[str] | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ __all__ = ['Misclassified', 'TensorBoardGallery']
 import contextlib
 import os
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
@@ -23,9 +23,11 @@ from .base.figures import INK, PALETTE
 from cam_course.base.rendering import (
     draw_caption, enlarge, image_grid, overlay, shorten_label, signed_map, stretch_contrast,
 )
-from .base.target_layers import suggest_layer
+from .base.target_layers import Scores, ScoringNet, suggest_layer
+from .data import from_dataset
 from .gradcam import ClassMaps, GradCAM, Layers, library_cam
 from .training import predict
+from .transforms import Normalize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,26 +51,36 @@ class Misclassified:
     predictions: Tensor  # (N,) of the whole data set
     class_names: tuple[str, ...]
     normalize: Callable[[Tensor], Tensor]
+    paths: tuple[str, ...] = ()  # M file names, where the data has them (`extra["path"]`)
 
     @classmethod
     def find(
         cls,
         model: nn.Module,
-        data: Any,  # ImageData: `x` (N, C, H, W), `y` (N,), `class_names`
-        normalize: Callable[[Tensor], Tensor],  # from `data.x` to the network's input
+        data: Any,  # ImageData, or a DataLoader or Dataset of images that aren't normalized, with their labels
+        normalize: Callable[[Tensor], Tensor] | None,  # from `data.x` to the network's input; None: `Normalize.of(data)`
         batch_size: int = 500,
         device: str | torch.device | None = None,  # None: where the model is
+        scores: Scores = None,  # where the scores are in what `model` returns: a key, a position, a function; None: it is they
+        class_names: Sequence[str] | None = None,  # None: those of `data`
     ) -> "Misclassified":
-        "Predict all of `data` and keep the errors."
+        """Predict all of `data` and keep the errors.
+
+        Raises `ValueError` if the model doesn't give one score for each class, or gives NaN.
+        """
+        data = _in_memory(data, class_names)
         if not len(data.y):
             raise ValueError("data is empty: there is nothing to predict")
         check_number("batch_size", batch_size, 1, integer=True)
-        logits = predict(model, data, normalize, batch_size, None if device is None else torch.device(device))
+        normalize = Normalize.of(data) if normalize is None else normalize
+        net = ScoringNet(model, scores, len(data.class_names))
+        logits = predict(net, data, normalize, batch_size, None if device is None else torch.device(device))
         labels, predictions = data.y.cpu(), logits.argmax(1)
         index = (predictions != labels).nonzero()[:, 0]
         wrong = logits[index]
         return cls(index, labels[index], predictions[index], wrong.softmax(1).amax(1), wrong,
-                   data.x[index.to(data.x.device)].cpu(), labels, predictions, tuple(data.class_names), normalize)
+                   data.x[index.to(data.x.device)].cpu(), labels, predictions, tuple(data.class_names), normalize,
+                   _paths(data, index))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -94,14 +106,48 @@ class Misclassified:
         return _draw_errors(self, n, columns, **choice)
 
     def plot_cams(self, model: nn.Module, n: int = 10, target_layers: Layers | None = None, columns: int = 5,
-                  opacity: float = 0.5, min_size: int = 5, **choice: Any) -> "Figure":
+                  opacity: float = 0.5, min_size: int = 5, scores: Scores = None, **choice: Any) -> "Figure":
         "The same errors, each above its Grad-CAM for the answer given, drawn by the `grad-cam` library."
-        return _draw_cams(self, model, n, target_layers, columns, opacity, min_size, **choice)
+        return _draw_cams(self, _scoring(self, model, scores), n, target_layers, columns, opacity, min_size, **choice)
 
     def compare(self, model: nn.Module, n: int = 6, layer: str | nn.Module | None = None, columns: int = 2,
-                opacity: float = 0.5, min_size: int = 5, **choice: Any) -> "Figure":
+                opacity: float = 0.5, min_size: int = 5, scores: Scores = None, **choice: Any) -> "Figure":
         "Per error: image, map of the answer, map of the truth on the same scale, and their signed difference."
-        return _draw_pairs(self, model, n, layer, columns, opacity, min_size, **choice)
+        return _draw_pairs(self, _scoring(self, model, scores), n, layer, columns, opacity, min_size, **choice)
+
+
+def _scoring(errors: Misclassified, model: nn.Module, scores: Scores) -> ScoringNet:
+    "`model` with a score for each class of the errors."
+    return ScoringNet(model, scores, len(errors.class_names))
+
+
+def _in_memory(data: Any, class_names: Sequence[str] | None) -> Any:
+    "What has `x`, `y` and `class_names` as it is; a DataLoader or a Dataset as `ImageData`."
+    from torch.utils.data import DataLoader, RandomSampler
+
+    if all(hasattr(data, name) for name in ("x", "y", "class_names")):
+        names = data.class_names if class_names is None else class_names
+        if len(names) != len(data.class_names):
+            raise ValueError(f"{len(names)} class_names for data of {len(data.class_names)} classes")
+        return data
+    source, items = data, data
+    if isinstance(data, DataLoader):
+        if isinstance(data.sampler, RandomSampler):
+            raise ValueError("the DataLoader shuffles, so that no error could be found again by its number: build it with shuffle=False")
+        source, items = data.dataset, ((x, y) for batch in data for x, y in zip(*batch, strict=True))
+    elif not hasattr(data, "__getitem__") and not hasattr(data, "__iter__"):
+        raise ValueError(f"data must be ImageData, a DataLoader or a Dataset, got {type(data).__name__}")
+    made = from_dataset(items, class_names or getattr(source, "classes", None), name=type(source).__name__)
+    files = getattr(source, "samples", None)  # of torchvision's ImageFolder: (path, label)
+    if isinstance(files, list) and len(files) == len(made):
+        made.extra["path"] = tuple(str(file[0]) for file in files)
+    return made
+
+
+def _paths(data: Any, index: Tensor) -> tuple[str, ...]:
+    "File names of the images at `index`, where `data` knows them."
+    paths = getattr(data, "extra", {}).get("path", ())
+    return tuple(str(paths[i]) for i in index.tolist()) if len(paths) == len(data.y) else ()
 
 # %% ../nbs/33_gallery.ipynb #bc207589
 _ORDERS = ("random", "confidence", "doubt", "pair", "index")  # `pair`: the most frequent confusions first
@@ -167,7 +213,9 @@ def _facts(errors: Misclassified, i: int) -> tuple[str, float, str]:
 def _lines(errors: Misclassified, i: int) -> tuple[str, str]:
     "The answer with its confidence, and the truth, for a caption."
     predicted, confidence, true = _facts(errors, i)
-    return f"{shorten_label(predicted, 14)} {100*confidence:.0f} %", f"true: {shorten_label(true, 18)}"
+    file = errors.paths[i].rpartition("/")[2] if errors.paths else ""
+    weak = f"true: {shorten_label(true, 8)}, {shorten_label(file, 13)}" if file else f"true: {shorten_label(true, 18)}"
+    return f"{shorten_label(predicted, 14)} {100*confidence:.0f} %", weak
 
 
 def _title(errors: Misclassified, chosen: Tensor) -> str:
@@ -175,8 +223,8 @@ def _title(errors: Misclassified, chosen: Tensor) -> str:
 
 
 def _describe(errors: Misclassified, chosen: Tensor) -> str:
-    facts = [_facts(errors, i) for i in chosen.tolist()]
-    return "; ".join(f"{true} taken for {predicted} ({100*sure:.0f} %)" for predicted, sure, true in facts) + "."
+    facts = [(*_facts(errors, i), f", {errors.paths[i]}" if errors.paths else "") for i in chosen.tolist()]
+    return "; ".join(f"{true} taken for {predicted} ({100*sure:.0f} %{file})" for predicted, sure, true, file in facts) + "."
 
 # %% ../nbs/33_gallery.ipynb #498e03b7
 def _draw_cams(errors: Misclassified, model: nn.Module, n: int = 10, target_layers: Layers | None = None, columns: int = 5,
@@ -212,8 +260,9 @@ def _pair_maps(
     min_size: int = 5,
 ) -> ClassMaps:  # `raw[0]` (n, 2, h, w): for the answer given, for the truth
     "Raw maps of predicted and true class of the errors at `positions`, from one forward."
+    model = _scoring(errors, model, None)
     x = errors.normalize(errors.x[positions].to(next(model.parameters(), torch.empty(0)).device))
-    cam = GradCAM(model, suggest_layer(model, x, min_size) if layer is None else layer, min_size)
+    cam = GradCAM(model, suggest_layer(model, x, min_size) if layer is None else layer, min_size=min_size)
     return cam.explain(x, torch.stack([errors.predicted[positions], errors.true[positions]], 1))
 
 
@@ -284,11 +333,12 @@ def _save_html(
 # %% ../nbs/33_gallery.ipynb #3d7354cb
 def _article(errors: Misclassified, i: int, raw: Tensor, peaks: list[float]) -> str:
     predicted, confidence, true = (escape(f) if isinstance(f, str) else f for f in _facts(errors, i))
+    file = f", {escape(errors.paths[i])}" if errors.paths else ""
     said = [f"{p:.2f}" if p > 0 else "no positive evidence" for p in peaks]
     texts = ["image", f"for {predicted}: {said[0]}", f"for {true}: {said[1]}", "difference"]
     figures = "".join(f'<figure><img alt="{text}" src="data:image/png;base64,{_png(picture)}"><figcaption>{text}</figcaption>'
                       "</figure>" for text, picture in zip(texts, _pair_pictures(errors.x[i], raw, size=96), strict=True))
-    return (f"<article><h2><b>{predicted} {100*confidence:.0f} %</b>, true: {true} (image {int(errors.index[i])})</h2>"
+    return (f"<article><h2><b>{predicted} {100*confidence:.0f} %</b>, true: {true} (image {int(errors.index[i])}{file})</h2>"
             f"<div>{figures}</div></article>")
 
 # %% ../nbs/33_gallery.ipynb #503a69f1

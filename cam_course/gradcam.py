@@ -4,22 +4,28 @@
 __all__ = ['normalize_maps', 'gradcam_steps', 'ClassMaps', 'GradCAM', 'live_cam', 'live_photograph', 'library_cam']
 
 # %% ../nbs/30_gradcam.ipynb #31765ae6
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base.core import DataError, check_number
+from .base.core import DataError, check_flag, check_number
 from .base.rendering import enlarge, image_html, overlay
 from cam_course.base.target_layers import (
+    Reshape,
+    Scores,
+    ScoringNet,
     check_images,
     check_layer,
     eval_mode,
+    known_layouts,
     map_size,
     resolve_layer,
     spatial_layers,
@@ -133,14 +139,15 @@ class _UnfitLayer(Exception):
 
 # %% ../nbs/30_gradcam.ipynb #faa0fe97
 def _tapped(
-    model: nn.Module, layers: dict[str, nn.Module], x: Tensor, min_size: int, everything: bool
+    net: ScoringNet, layers: dict[str, nn.Module], views: dict[str, Any], x: Tensor, min_size: int, everything: bool
 ) -> tuple[Tensor, list[Tensor]]:
     "Scores of `x`, and the outputs of `layers` in a graph that starts at the first of these (`everything`: at `x`)."
     kept: dict[str, Tensor] = {}
-    handles = [module.register_forward_hook(_keep(name, kept, min_size)) for name, module in layers.items()]
+    handles = [module.register_forward_hook(_keep(name, kept, min_size, views[name], len(x)))
+               for name, module in layers.items()]
     try:
         with torch.set_grad_enabled(everything):
-            scores = model(x)
+            scores = net(x)
         unfit = next((name for name in layers if name not in kept), None)
     except _UnfitLayer as error:
         unfit = str(error)
@@ -148,26 +155,59 @@ def _tapped(
         for handle in handles:
             handle.remove()
     if unfit is not None:
-        check_layer(model, unfit, x, min_size)  # raises, with the remedy
+        if not callable(views[unfit]):
+            check_layer(net.model, unfit, x, min_size)  # raises, with the remedy
         raise ValueError(f"{unfit!r} is not called once in every forward: choose another layer")
-    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(x):
-        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(f"the model must return scores (N, classes), got {got}: wrap it in a module that does")
     return scores, [kept[name] for name in layers]
 
 # %% ../nbs/30_gradcam.ipynb #87a4fb8e
-def _keep(name: str, kept: dict[str, Tensor], min_size: int) -> Callable:
+def _keep(name: str, kept: dict[str, Tensor], min_size: int, view: Any, n: int) -> Callable:
     "A forward hook that keeps the output of layer `name` and hands a copy on, for in-place ops to overwrite."
+    owner = threading.get_ident()
 
-    def hook(module: nn.Module, args: tuple, output: Any) -> Tensor:
-        size = map_size(module, args, output)
-        if name in kept or size is None or min(size) < min_size:
+    def hook(module: nn.Module, args: tuple, output: Any) -> Tensor | None:
+        if threading.get_ident() != owner:
+            return None  # another thread uses the model meanwhile: that is none of our forward
+        if callable(view):
+            _check_reshaped(view, output, name, n, min_size)
+        size = (min_size, min_size) if callable(view) else map_size(module, args, output, view)
+        fits = size is not None and min(size) >= min_size and len(output) == n and view in _VIEWS
+        if name in kept or not (fits or callable(view)):
             raise _UnfitLayer(name)
         torch.set_grad_enabled(True)  # until `_tapped` leaves its block
         kept[name] = output if output.requires_grad else output.detach().requires_grad_()
         return kept[name].clone()
 
     return hook
+
+
+_VIEWS = {"first": lambda t: t, "unknown": lambda t: t, "last": lambda t: t.permute(0, 3, 1, 2)}  # of a layout, to (N, C, h, w)
+
+
+def _seen_as_map(views: dict[str, Any]) -> list[Callable[[Tensor], Tensor]]:
+    "For each layer the function from what it gives to a map (N, C, h, w): the user's, or that of its layout."
+    return [view if callable(view) else _VIEWS[view] for view in views.values()]
+
+
+def _views(model: nn.Module, layers: dict[str, nn.Module], x: Tensor, reshape: Reshape) -> dict[str, Any]:
+    "By name of the layer its layout, or the function that makes a map of it."
+    return dict.fromkeys(layers, reshape) if reshape is not None else dict(known_layouts(model, layers, x))
+
+
+def _check_reshaped(reshape: Callable, output: Any, name: str, n: int, min_size: int) -> None:
+    "`ValueError` unless `reshape` makes maps (N, C, h, w) of what layer `name` gives."
+    if not isinstance(output, Tensor):
+        raise ValueError(f"{name!r} gives a {type(output).__name__}, and reshape_transform takes one tensor: choose a module inside it")
+    try:
+        maps = reshape(output)
+    except Exception as error:  # the user's own code
+        raise ValueError(f"reshape_transform fails on what {name!r} gives, {tuple(output.shape)}: {error}") from error
+    if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != n:
+        got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise ValueError(f"reshape_transform must make maps (N, C, h, w) of what {name!r} gives, {tuple(output.shape)}, with N = {n}; "
+                         f"it made {got}")
+    if min(maps.shape[-2:]) < min_size:
+        raise ValueError(f"{name} gives {maps.shape[2]}x{maps.shape[3]} maps after reshape_transform, under min_size={min_size} px")
 
 # %% ../nbs/30_gradcam.ipynb #94be573a
 class _Steps(NamedTuple):
@@ -189,20 +229,27 @@ def gradcam_steps(
     layer: str | nn.Module,
     target: int | None = None,  # class; None: the predicted one
     min_size: int = 5,  # px; a layer with smaller maps is refused
+    reshape_transform: Reshape = None,  # as for `GradCAM`
+    scores: Scores = None,  # as for `GradCAM`
 ) -> _Steps:
     "Grad-CAM of one image with every step in the open (Selvaraju et al. 2017, section 3)."
-    name, module = resolve_layer(model, layer)
-    with eval_mode(model), torch.inference_mode(False):
-        x = check_images(model, image[None]).clone()
-        scores, (output,) = _tapped(model, {name: module}, x, min_size, everything=False)
-        chosen = _class_targets(target, scores)[0]
-        (gradient,) = torch.autograd.grad(scores[0, chosen], output)
-    activations, gradients = output.detach()[0].float(), gradient[0].float()
+    net = ScoringNet(model, scores, lone=True, layers=True, gradients=True)
+    name, module = resolve_layer(net.model, layer)
+    if isinstance(image, Tensor) and image.ndim != 3:
+        raise ValueError(f"image must be one image (C, H, W), got shape {tuple(image.shape)}: x[0] is the first of a batch")
+    with eval_mode(net), torch.inference_mode(False):
+        x = check_images(net.model, image[None] if isinstance(image, Tensor) else image).clone()
+        views = _views(net.model, {name: module}, x, reshape_transform)
+        row, (output,) = _tapped(net, {name: module}, views, x, min_size, everything=False)
+        chosen = _class_targets(target, row)[0]
+        (gradient,) = torch.autograd.grad(row[0, chosen], output)
+    (seen,) = _seen_as_map(views)
+    activations, gradients = seen(output.detach())[0].float(), seen(gradient)[0].float()
     weights = gradients.mean((1, 2))
     weighted = weights[:, None, None]*activations
     summed = weighted.sum(0)
     heat = normalize_maps([summed[None]], tuple(image.shape[-2:]))[0]
-    return _Steps(scores.detach()[0], activations, gradients, weights, weighted, summed, summed.clamp(min=0), heat)
+    return _Steps(row.detach()[0], activations, gradients, weights, weighted, summed, summed.clamp(min=0), heat)
 
 # %% ../nbs/30_gradcam.ipynb #54e519c7
 @dataclass(frozen=True)
@@ -233,7 +280,9 @@ class ClassMaps:
         return normalize_maps(self.raw, image_size or self.image_size)
 
 # %% ../nbs/30_gradcam.ipynb #bb92ea4d
-def _raw_maps(scores: Tensor, kept: list[Tensor], starts: Tensor | None) -> list[Tensor] | int:
+def _raw_maps(
+    scores: Tensor, kept: list[Tensor], starts: Tensor | None, seen: list[Callable], join: Callable = weighted_maps
+) -> list[Tensor] | int:
     """Per layer the maps (N, K, h, w), or the number of a layer that the scores don't depend on.
 
     `starts`: classes (K, N), or gradients with respect to the scores (K, N, classes). On a GPU several classes go back
@@ -247,8 +296,8 @@ def _raw_maps(scores: Tensor, kept: list[Tensor], starts: Tensor | None) -> list
         seed = start if start.is_floating_point() else torch.zeros_like(scores).scatter(1, start[:, None], 1)
         grads = torch.autograd.grad(scores, kept, seed, retain_graph=True, allow_unused=True)
         missing.extend(i for i, grad in enumerate(grads) if grad is None)
-        return tuple(a.new_zeros(a.shape[:2]) if g is None else g.float().mean((2, 3))
-                     for a, g in zip(kept, grads, strict=True))
+        return tuple(view(a).new_zeros(view(a).shape[:2]) if g is None else view(g).float().mean((2, 3))
+                     for a, g, view in zip(kept, grads, seen, strict=True))
 
     found = []
     for some in starts.split(max(1, 256//len(scores)) if _side_by_side(scores) else 1):
@@ -259,7 +308,18 @@ def _raw_maps(scores: Tensor, kept: list[Tensor], starts: Tensor | None) -> list
         if missing:
             return missing[0]
     pooled = [torch.cat(w) for w in zip(*found, strict=True)]
-    return [weighted_maps(output.detach(), w) for output, w in zip(kept, pooled, strict=True)]
+    return [join(view(output.detach()), w) for output, w, view in zip(kept, pooled, seen, strict=True)]
+
+
+def _first_component(activations: Tensor, weights: Tensor) -> Tensor:  # (N, K, h, w)
+    "grad-cam's `eigen_smooth`: the weighted channels on their first principal component, not summed."
+    found = []
+    for weighted in (weights.float()[..., None, None]*activations.float()).flatten(0, 1):  # (C, h, w)
+        rows = weighted.flatten(1).T.cpu().numpy()
+        rows = rows - rows.mean(0)
+        found.append(rows @ np.linalg.svd(rows, full_matrices=False)[2][0])
+    k, (n, _, h, w) = len(weights), activations.shape
+    return torch.from_numpy(np.float32(found)).view(k, n, h, w).transpose(0, 1).to(activations.device)
 
 # %% ../nbs/30_gradcam.ipynb #0d72df21
 def _side_by_side(scores: Tensor) -> bool:
@@ -267,14 +327,18 @@ def _side_by_side(scores: Tensor) -> bool:
     return scores.is_cuda
 
 # %% ../nbs/30_gradcam.ipynb #1dd58912
-def _chunk_maps(model: nn.Module, layers: dict[str, nn.Module], x: Tensor, targets: _Targets, min_size: int) -> ClassMaps:
+def _chunk_maps(
+    net: ScoringNet, layers: dict[str, nn.Module], x: Tensor, targets: _Targets, min_size: int, reshape: Reshape,
+    join: Callable = weighted_maps,
+) -> ClassMaps:
     """One chunk: one forward, then the gradients of the scores with respect to the kept outputs alone.
 
     What comes before the first of them runs as in inference. Where the model itself switches gradients off around
     a layer, the graph breaks at the end of that block: then a second forward records from the image on.
     """
+    views = _views(net.model, layers, x, reshape)
     for everything in (False, True):
-        scores, kept = _tapped(model, layers, x, min_size, everything)
+        scores, kept = _tapped(net, layers, views, x, min_size, everything)
         if isinstance(targets, list):
             total = sum(target(row) for target, row in zip(targets, scores, strict=True))
             classes = starts = None
@@ -283,47 +347,91 @@ def _chunk_maps(model: nn.Module, layers: dict[str, nn.Module], x: Tensor, targe
         else:
             classes = _class_targets(targets, scores)
             starts = classes.view(len(x), -1).T
-        raw = _raw_maps(scores, kept, starts)
+        raw = _raw_maps(scores, kept, starts, _seen_as_map(views), join)
         if not isinstance(raw, int):
+            _check_finite(raw)
             one = classes is None or classes.ndim == 1
             maps = tuple(m[:, 0] if one else m for m in raw)
             return ClassMaps(tuple(layers), maps, scores.detach().float(), classes, tuple(x.shape[-2:]))
     raise ValueError(f"no gradient flows from the score to {list(layers)[raw]!r}: the model detaches it, runs what "
                      "follows under torch.no_grad(), or does not use it for this score")
 
+
+def _check_finite(raw: Sequence[Tensor]) -> None:
+    "`ValueError` for maps with NaN: they'd pass for maps without evidence."
+    if not all(bool(maps.isfinite().all()) for maps in raw):
+        bad = sorted({int(i) for maps in raw for i in (~maps.isfinite()).flatten(1).any(1).nonzero()})
+        raise ValueError(f"the maps of {len(bad)} images (the first: {bad[0]}) hold NaN or infinity: the network's outputs or their gradients "
+                         "are not finite")
+
 # %% ../nbs/30_gradcam.ipynb #b546ea36
 class GradCAM:
     """Grad-CAM (Selvaraju et al. 2017) of any classifier: `cam = GradCAM(model, "layer3"); maps = cam(x)`.
 
-    Works like grad-cam's class of this name: same arguments, same numbers where that library is right. Beyond it:
-    layers by name, several classes at once, raw maps and whether there is positive evidence, and no trace left on the
-    model: no hook, mode, gradient or random number differs after a call, nor after an error in it.
+    Takes the calls of grad-cam's class of this name, with the same numbers where that library is right. What differs: maps are
+    tensors, not arrays; a list of targets must fit the batch; `min_size` refuses small maps; options of a call go by name.
+    Beyond it: layers by name, several classes at once, raw maps and whether there is positive evidence, channels-last
+    layers without `reshape_transform`, and no trace left on the model: no hook, mode, gradient or random number differs
+    after a call, nor after an error in it. Threads take turns. `outputs` has the scores of the last call.
     """
 
     def __init__(
         self,
         model: nn.Module,  # takes images (N, C, H, W), returns scores (N, classes), before softmax
         target_layers: Layers,  # names or modules; one, or several whose maps are averaged
+        reshape_transform: Reshape = None,  # from what a layer gives, such as tokens, to a map (N, C, h, w)
         min_size: int = 5,  # px; a layer with smaller maps is refused
         batch_size: int = 128,  # images in one forward; more are done in turn
+        scores: Scores = None,  # where the scores are in what `model` returns: a key, a position, a function; None: it is they
     ) -> None:
+        if reshape_transform is not None and not callable(reshape_transform):
+            raise ValueError(f"reshape_transform, the third argument as in grad-cam, must be a function, got {reshape_transform!r}: "
+                             "give other arguments by name, such as min_size=5")
         check_number("min_size", min_size, 1, integer=True)
         check_number("batch_size", batch_size, 1, integer=True)
-        self.model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper hides the modules from hooks
+        self._net = ScoringNet(model, scores, lone=True, layers=True, gradients=True)
+        self.model, self.reshape_transform = self._net.model, reshape_transform
         self.layers = _named_layers(self.model, target_layers)
-        self.min_size, self.batch_size = min_size, batch_size
+        self.min_size, self.batch_size = int(min_size), int(batch_size)
+        self.outputs: Tensor | None = None  # scores (N, classes) of the last call
+
+    def __enter__(self) -> "GradCAM":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        "Nothing is held between calls, so nothing is to be released."
 
     def __call__(
         self,
         input_tensor: Tensor,  # (N, C, H, W) float, normalized as in the training
         targets: _Targets = None,  # None: the predicted class; int; (N,); (N, K); "all"; callables on a row of scores
+        *,
+        aug_smooth: bool = False,  # mean over the image and its mirror image, each at 0.9, 1 and 1.1 times its values
+        eigen_smooth: bool = False,  # the first principal component of the weighted channels in place of their sum
         normalize: bool = True,  # False: raw signed maps at the size of the layer
     ) -> Tensor | list[Tensor]:  # (N, H, W) or (N, K, H, W) in [0, 1]; raw: per layer (N, [K,] h, w), bare if only one
         "The maps. A map without positive evidence is all 0: `explain` tells it apart from a real one."
+        if check_flag("aug_smooth", aug_smooth):
+            if not normalize:
+                raise ValueError("aug_smooth averages maps in [0, 1]: leave it out for raw maps, normalize=False")
+            return self._smoothed(input_tensor, targets, eigen_smooth)
+        join = _first_component if check_flag("eigen_smooth", eigen_smooth) else weighted_maps
+        parts = list(self._parts(input_tensor, targets, join))
+        self.outputs = torch.cat([part.logits for part in parts])
         if normalize:
-            return torch.cat([part.normalized() for part in self._parts(input_tensor, targets)])
-        raw = self.explain(input_tensor, targets).raw
+            return torch.cat([part.normalized() for part in parts])
+        raw = tuple(map(torch.cat, zip(*(p.raw for p in parts), strict=True)))
         return raw[0] if len(raw) == 1 else list(raw)
+
+    def _smoothed(self, x: Tensor, targets: _Targets, eigen_smooth: bool) -> Tensor:
+        "The mean of the maps of six variants of each image."
+        check_images(self.model, x)
+        found = []
+        for flip in (False, True):
+            for factor in (0.9, 1.0, 1.1):
+                maps = self((x.flip(-1) if flip else x)*factor, targets, eigen_smooth=eigen_smooth)
+                found.append(maps.flip(-1) if flip else maps)
+        return torch.stack(found).mean(0)
 
     def explain(
         self,
@@ -332,20 +440,21 @@ class GradCAM:
     ) -> ClassMaps:
         "Raw maps, scores, classes, and which maps have positive evidence."
         parts = list(self._parts(input_tensor, targets))
+        self.outputs = torch.cat([p.logits for p in parts])
         raw = tuple(map(torch.cat, zip(*(p.raw for p in parts), strict=True)))
         classes = None if parts[0].targets is None else torch.cat([p.targets for p in parts if p.targets is not None])
-        return ClassMaps(tuple(self.layers), raw, torch.cat([p.logits for p in parts]), classes, parts[0].image_size)
+        return ClassMaps(tuple(self.layers), raw, self.outputs, classes, parts[0].image_size)
 
-    def _parts(self, input_tensor: Tensor, targets: _Targets) -> Iterator[ClassMaps]:
+    def _parts(self, input_tensor: Tensor, targets: _Targets, join: Callable = weighted_maps) -> Iterator[ClassMaps]:
         "`ClassMaps` of each chunk of `batch_size` images."
         check_images(self.model, input_tensor)
         split = _split_targets(targets, len(input_tensor))
         for start in range(0, len(input_tensor), self.batch_size):
             part = slice(start, start + self.batch_size)
-            with eval_mode(self.model), torch.inference_mode(False):
+            with eval_mode(self._net), torch.inference_mode(False):
                 x = check_images(self.model, input_tensor[part])
                 x = x.clone() if x.is_inference() else x  # autograd may not save an inference tensor
-                maps = _chunk_maps(self.model, self.layers, x, split(part), self.min_size)
+                maps = _chunk_maps(self._net, self.layers, x, split(part), self.min_size, self.reshape_transform, join)
             yield maps
 
 # %% ../nbs/30_gradcam.ipynb #30livefn
@@ -355,11 +464,12 @@ def live_cam(
     normalize: Callable[[Tensor], Tensor],  # from `images` to the network's input
     class_names: Sequence[str],
     min_size: int = 5,  # px; layers with smaller maps aren't offered
+    scores: Scores = None,  # as for `GradCAM`
 ) -> Any:  # an ipywidgets box
     "Choose image, layer, class and opacity; each map is computed when you turn a knob (needs a running kernel)."
     import ipywidgets as w
 
-    x = normalize(images[:1])
+    x, model = normalize(images[:1]), ScoringNet(model, scores, len(class_names))
     layers = [s.name for s in spatial_layers(model, x) if min(s.height, s.width) >= min_size]
     number = w.IntSlider(min=0, max=len(images) - 1, description="image", continuous_update=False)
     layer = w.Dropdown(options=layers, value=suggest_layer(model, x, min_size), description="layer")
@@ -369,7 +479,7 @@ def live_cam(
     picture = w.HTML()
 
     def draw(_: Any = None) -> None:
-        chosen, cam = images[number.value], GradCAM(model, layer.value, min_size)
+        chosen, cam = images[number.value], GradCAM(model, layer.value, min_size=min_size)
         found = cam.explain(normalize(chosen[None]), target.value)
         picture.value = _seen(chosen, found, opacity.value, class_names)
 
@@ -425,7 +535,7 @@ def _uploaded(value: Any) -> BinaryIO:
 def _mapped(net: PhotoNet, image: Tensor, name: str) -> str:
     "Photograph and map of one class, as HTML."
     device = next(net.model.parameters()).device
-    cam = GradCAM(net.model, net.layer)(net.normalize(image[None].to(device)), net.index(name))[0]
+    cam = GradCAM(net.scoring(), net.layer)(net.normalize(image[None].to(device)), net.index(name))[0]
     return image_html(image, "the photograph") + " " + image_html(overlay(image, cam), f"its map for {name}")
 
 # %% ../nbs/30_gradcam.ipynb #04d4ce22
@@ -435,6 +545,8 @@ def library_cam(
     target_layers: Layers,  # names or modules; the maps of several are averaged
     targets: _Targets = None,  # None: the predicted class; int; one per image; callables on a row of logits
     min_size: int = 5,  # px; a layer with smaller maps is refused
+    reshape_transform: Reshape = None,  # as for `GradCAM`
+    scores: Scores = None,  # as for `GradCAM`
 ) -> Tensor:  # (N, H, W) float32 in [0, 1] on the CPU; all 0 where there is no positive evidence
     """Grad-CAM drawn by the `grad-cam` library (Gildenblat 2021), with its sharp edges covered.
 
@@ -443,28 +555,40 @@ def library_cam(
     """
     from pytorch_grad_cam import GradCAM as LibraryGradCAM
 
-    x = check_images(model, input_tensor)
-    layers = _named_layers(model, target_layers)
-    for name in layers:
-        check_layer(model, name, x, min_size)
-    with eval_mode(model), torch.inference_mode(False), torch.enable_grad():
-        chosen = _callables(targets, len(x)) or _library_targets(model, x, targets)
-        cam = LibraryGradCAM(model=model, target_layers=list(layers.values()))
+    net = ScoringNet(model, scores, lone=True, layers=True, gradients=True)
+    x = check_images(net.model, input_tensor)
+    layers = _named_layers(net.model, target_layers)
+    reshape = _library_view(net.model, layers, x, min_size) if reshape_transform is None else reshape_transform
+    with eval_mode(net), torch.inference_mode(False), torch.enable_grad():
+        chosen = _callables(targets, len(x)) or _library_targets(net, x, targets)
+        cam = LibraryGradCAM(model=net, target_layers=list(layers.values()), reshape_transform=reshape)
         for module in layers.values():  # after the library's own hooks: what an in-place op overwrites is this copy
             module.register_forward_hook(lambda module, args, output: output.clone())
         try:
             maps = cam(input_tensor=x.clone().requires_grad_(), targets=chosen)
         finally:
             cam.activations_and_grads.release()
+    if not np.isfinite(maps).all():
+        raise ValueError("the library's maps hold NaN or infinity: the network's outputs or their gradients are not finite")
     return torch.from_numpy(maps)
 
+
+def _library_view(model: nn.Module, layers: dict[str, nn.Module], x: Tensor, min_size: int) -> Reshape:
+    "What the library needs to see the layers as maps; it has one function for all of them."
+    for name in layers:
+        check_layer(model, name, x, min_size)
+    kinds = {"last" if kind == "last" else "first" for kind in known_layouts(model, layers, x).values()}
+    if len(kinds) > 1:
+        raise ValueError(f"some of {', '.join(layers)} have their channels first, some last, and the library takes one form: use GradCAM")
+    return _VIEWS["last"] if kinds == {"last"} else None
+
 # %% ../nbs/30_gradcam.ipynb #b00f7911
-def _library_targets(model: nn.Module, x: Tensor, targets: _Targets) -> list[Callable]:
+def _library_targets(net: ScoringNet, x: Tensor, targets: _Targets) -> list[Callable]:
     "Classes, one per image, as the library wants them."
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     with torch.no_grad():
-        classes = _class_targets(targets, model(x))
+        classes = _class_targets(targets, net(x))
     if classes.ndim == 2:
         raise ValueError("the library draws one class per image: use GradCAM for several")
     return [ClassifierOutputTarget(c) for c in classes.tolist()]

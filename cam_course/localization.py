@@ -9,13 +9,14 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base.core import check_choice, check_number
 from .base.figures import PALETTE, Interactive
-from .base.target_layers import check_images, eval_mode, resolve_layer, suggest_layer
+from .base.target_layers import Scores, ScoringNet, bare_model, check_images, eval_mode, resolve_layer, suggest_layer
 from .gradcam import GradCAM
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def evidence_at(
         raise ValueError(f"maps must be a float tensor (..., h, w), got {got}")
     if not maps.isfinite().all():
         raise ValueError("maps hold NaN or infinity: the network's scores or their gradients are not finite")
+    maps = maps.float() if maps.element_size() < 4 else maps  # a sum over an image overflows 16 bits
     flat = maps.detach().clamp(min=0).reshape(-1, 1, *maps.shape[-2:])
     if maps.shape[-2:] != tuple(size):
         flat = F.interpolate(flat, tuple(size), mode="bilinear", align_corners=False)
@@ -47,12 +49,16 @@ def _matched(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         got = f"{masks.dtype} of shape {tuple(masks.shape)}" if isinstance(masks, Tensor) else type(masks).__name__
         raise ValueError(f"masks must be a bool tensor (..., H, W), got {got}")
     evidence = evidence_at(maps, tuple(masks.shape[-2:]))
-    masks = masks.to(evidence.device)
-    try:
-        shape = torch.broadcast_shapes(evidence.shape, masks.shape)
-    except RuntimeError as error:
+    masks, lead = masks.to(evidence.device), evidence.shape[:-2]
+    if masks.shape[:-2] == (*lead, 1):
+        masks = masks[..., 0, :, :]  # (N, 1, H, W): the one object of each image
+    few, many = sorted((lead, masks.shape[:-2]), key=len)
+    same = all(1 in (a, b) or a == b for a, b in zip(few, many, strict=True)) if len(few) == len(many) else \
+        many[len(many) - len(few):] == few
+    if not same:
         raise ValueError(f"maps {tuple(maps.shape)} and masks {tuple(masks.shape)} don't match: give one mask per map, "
-                         "such as data.masks[:, 0]") from error
+                         "such as data.masks[:, 0]")
+    shape = torch.broadcast_shapes(evidence.shape, masks.shape)
     if empty := int((~masks.flatten(-2).any(-1)).sum()):
         raise ValueError(f"{empty} of the masks are empty: leave out images without an object")
     return evidence.expand(shape), masks.expand(shape)
@@ -102,7 +108,7 @@ def iou_at(
     0 for a map without positive evidence. The region is everything for a uniform map.
     """
     evidence, masks = _matched(maps, masks)
-    single = isinstance(threshold, int | float)
+    single = np.ndim(threshold) == 0
     levels = [check_number("threshold", t, 0, 1, open_low=True) for t in ([threshold] if single else threshold)]
     highest = evidence.amax((-2, -1), keepdim=True)
     found = []
@@ -189,8 +195,16 @@ class MapThreshold(Interactive):
         titles: Sequence[str],  # K
     ) -> "MapThreshold":
         "The figure for these images; maps are kept to 4 digits of their peak, without what is below 0."
+        if not isinstance(x, Tensor) or x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3]:
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"x must be uint8 (K, 3, H, H), the images as they came, got {got}: floats in [0, 1] become it by "
+                             "(255*x).round().to(torch.uint8)")
         kept = {}
         for name, m in maps.items():
+            _matched(m, masks)
+            if m.shape[:-2] != x.shape[:1] or masks.shape[:-2] != x.shape[:1] or masks.shape[-2:] != x.shape[-2:]:
+                raise ValueError(f"{len(x)} images need as many maps (K, h, w) and masks (K, H, H) of their size, got {tuple(m.shape)} "
+                                 f"for {name!r} and {tuple(masks.shape)}")
             peak = m.double().amax((-2, -1), keepdim=True)
             kept[name] = (m.double().clamp(min=0)/torch.where(peak > 0, peak, 1)).round(decimals=4)
         pixels = x.permute(0, 2, 3, 1).contiguous().cpu().numpy().tobytes()
@@ -249,10 +263,12 @@ def insertion_curve(
     targets: Tensor,  # (N,) int64
     steps: int = 16,
     ground: Tensor | None = None,  # what a pixel shows before it is inserted; None: the image, blurred
+    scores: Scores = None,  # where the scores are in what `model` returns: a key, a position, a function; None: it is they
 ) -> Tensor:  # (N, steps + 1) in [0, 1]: probability of the target with 0, 1/steps, ... 1 of the pixels
     "Probability of a class as an image comes out of the blur, most important pixels first (Petsiuk et al. 2018)."
-    ground = _blurred(input_tensor) if ground is None else ground
-    return _replace(model, ground, input_tensor, maps, targets, steps)
+    net = ScoringNet(model, scores)
+    x = check_images(net.model, input_tensor)
+    return _replace(net, _blurred(x) if ground is None else ground, x, maps, targets, steps)
 
 
 def deletion_curve(
@@ -262,10 +278,12 @@ def deletion_curve(
     targets: Tensor,  # (N,) int64
     steps: int = 16,
     ground: Tensor | None = None,  # what a deleted pixel shows; None: 0, the mean color
+    scores: Scores = None,  # as above
 ) -> Tensor:  # (N, steps + 1) in [0, 1]
     "Probability of a class while the most important pixels are deleted first (Petsiuk et al. 2018)."
-    ground = torch.zeros_like(input_tensor) if ground is None else ground
-    return _replace(model, input_tensor, ground, maps, targets, steps)
+    net = ScoringNet(model, scores)
+    x = check_images(net.model, input_tensor)
+    return _replace(net, x, torch.zeros_like(x) if ground is None else ground, maps, targets, steps)
 
 # %% ../nbs/32_localization.ipynb #da161eb7
 def area_under(curve: Tensor) -> Tensor:  # (...) from (..., steps + 1)
@@ -282,24 +300,29 @@ def _blurred(images: Tensor, sigma: float = 4.0) -> Tensor:  # (N, C, H, W)
     return torch.from_numpy(gaussian_filter(plain, (0, 0, sigma, sigma), mode="nearest", truncate=3)).to(images)
 
 # %% ../nbs/32_localization.ipynb #19d5775f
-def _replace(model: nn.Module, start: Tensor, end: Tensor, maps: Tensor, targets: Tensor, steps: int) -> Tensor:
+def _replace(net: ScoringNet, start: Tensor, end: Tensor, maps: Tensor, targets: Tensor, steps: int) -> Tensor:
     "Probability of `targets` while the pixels of `start` become those of `end`, in the order of `maps`."
     check_number("steps", steps, 1, integer=True)
-    start, end = check_images(model, start), check_images(model, end)
+    start, end = check_images(net.model, start), check_images(net.model, end)
     (n, _, h, w), pixels = start.shape, start[0, 0].numel()
     if maps.shape[:-2] != (n,) or targets.shape != (n,) or end.shape != start.shape:
         raise ValueError(f"{n} images need as many maps (N, h, w) and targets (N,), got {tuple(maps.shape)} and "
                          f"{tuple(targets.shape)}; ground must have the images' shape")
+    if not bool(maps.isfinite().all()):
+        raise ValueError("maps hold NaN or infinity: the network's scores or their gradients are not finite")
     large = F.interpolate(maps[:, None].float(), (h, w), mode="bilinear", align_corners=False).flatten(1)
     dice = torch.rand(n, pixels, generator=torch.Generator().manual_seed(0)).argsort(1).to(start.device)
     large = large.to(start.device).gather(1, dice)  # shuffled, then sorted stably: ties come at random
     order = dice.gather(1, torch.argsort(large, dim=1, descending=True, stable=True))
     rank = order.argsort(1).view(n, 1, h, w)
     chosen, found = targets.to(start.device)[:, None], []
-    with eval_mode(model), torch.no_grad():
+    with eval_mode(net), torch.no_grad():
         for k in range(steps + 1):
             mixed = torch.where(rank < k*pixels/steps, end, start)
-            found.append(torch.cat([model(part).float().softmax(1) for part in mixed.split(500)]).gather(1, chosen))
+            shares = torch.cat([net(part).float().softmax(1) for part in mixed.split(500)])
+            if int(chosen.min()) < 0 or int(chosen.max()) >= shares.shape[1]:
+                raise ValueError(f"targets go from {int(chosen.min())} to {int(chosen.max())}, not in 0 to {shares.shape[1] - 1}")
+            found.append(shares.gather(1, chosen))
     return torch.cat(found, 1)
 
 # %% ../nbs/32_localization.ipynb #783db3e9
@@ -310,6 +333,8 @@ def rank_correlation(
     "Spearman's rank correlation of each pair of maps; ties share their mean rank."
     if a.shape != b.shape or a.ndim < 2:
         raise ValueError(f"maps to compare must have one shape (..., h, w), got {tuple(a.shape)} and {tuple(b.shape)}")
+    if bool(a.isnan().any()) or bool(b.isnan().any()):
+        raise ValueError("maps to compare hold NaN: the network's scores or their gradients are not finite")
     x, y = (_ranks(m.detach().flatten(-2)) for m in (a, b))
     return (x*y).sum(-1)/(x.norm(dim=-1)*y.norm(dim=-1))
 
@@ -338,17 +363,19 @@ def randomization_test(
     cascade: bool = True,  # randomise from the head down, each stage on top of those before; False: each one alone
     stages: Sequence[str] | None = None,  # modules; None: the model's children with weights, last one first
     seed: int = 0,  # of the random weights
+    scores: Scores = None,  # where the scores are in what `model` returns: a key, a position, a function; None: it is they
 ) -> _Randomized:
     """Do the maps depend on what the network has learned? (Adebayo et al. 2018, the model parameter test.)
     One after the other, modules get new random weights, and the maps are drawn again. The first stage by default is
     the head. All happens on a copy: `model` and the random numbers stay as they are, bit for bit.
     """
-    model = getattr(model, "_orig_mod", model)
+    model = bare_model(door := ScoringNet(model, scores, layers=True, gradients=True))
     x = check_images(model, input_tensor)
     layer = resolve_layer(model, suggest_layer(model, x) if target_layer is None else target_layer)[0]
-    draw: Callable[..., Any] = method or (lambda net, x, classes: GradCAM(net, layer)(x, classes, normalize=False))
+    draw: Callable[..., Any] = method or (
+        lambda net, x, classes: GradCAM(net, layer, scores=door.pick)(x, classes, normalize=False))
     with eval_mode(model):
-        chosen = _classes(model, x, targets)
+        chosen = _classes(door, x, targets)
         trained = copy.deepcopy(model)
         original = draw(trained, x, chosen).detach().clone()
         weighty = [name for name, child in model.named_children() if next(child.parameters(), None) is not None]

@@ -115,15 +115,16 @@ def trim_ends(
 ) -> slice:
     """The part of a run that the rules read: without its first steps and without its end.
 
-    The end is also taken off from where the loss, past its best, is twice as far above it as it was before: a curve
-    that explodes says nothing more.
+    The end is also taken off from where the loss, past its best, is twice as far above it as it was before, and so is
+    half of the next eight: a curve that explodes says nothing more, one loss that sticks out doesn't end it.
     """
     n = len(loss)
     start, stop = n//10 if skip_start is None else skip_start, n - (min(5, n//20) if skip_end is None else skip_end)
     best = int(smoothed.argmin()) + 1 if n else 0
     if best > start:
         top = loss[:best].max()
-        over = np.flatnonzero(loss[best:] > 2*top - smoothed.min())
+        out = loss[best:] > 2*top - smoothed.min()
+        over = [k for k in np.flatnonzero(out) if out[k:k + 8].mean() >= 0.5]
         stop = min(stop, best + int(over[0])) if len(over) else stop
     return slice(start, max(stop, start))
 
@@ -192,16 +193,30 @@ class LRFinderResult:
             return _plot(self, skip_start, skip_end)
 
 # %% ../nbs/20_lr_curve.ipynb #20largfal
-def _largest_fall(
-    u: np.ndarray,              # (n,) log10 of the rates, increasing
-    y: np.ndarray,              # (n,) losses
-) -> tuple[float, float]:       # the fall, >= 0, and how many standard errors of such a difference it is
-    "The clearest fall of the fitted line from one of its points to a later one."
+def _falls(u: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "(n, n) falls of the fitted line from point i to a later point j, and how many standard errors each of them is."
     smoother, off = _line_weights(u, _REACH)[0], y - np.median(y)
     fit, shared = smoother @ off, smoother @ smoother.T
     error = _scatter(u, y)*np.sqrt(np.maximum((own := np.diag(shared))[:, None] + own - 2*shared, 0))
     fall = np.triu(fit[:, None] - fit, 1)
-    errors = fall/np.maximum(error, 1e-10*np.abs(y).max() + 1e-300)   # what is left of rounding is no fall
+    return fall, fall/np.maximum(error, 1e-10*np.abs(y).max() + 1e-300)   # what is left of rounding is no fall
+
+
+def _raised(errors: np.ndarray, enough: float) -> np.ndarray:
+    "Which points lie clearly, by `enough` standard errors, above an earlier one."
+    return errors.min(0) < -enough
+
+
+def _largest_fall(
+    u: np.ndarray,              # (n,) log10 of the rates, increasing
+    y: np.ndarray,              # (n,) losses
+    hump: float = np.inf,       # so many standard errors above an earlier point are a hump: no fall begins on or behind it
+) -> tuple[float, float]:       # the fall, >= 0, and how many standard errors of such a difference it is
+    "The clearest fall of the fitted line from one of its points to a later one."
+    fall, errors = _falls(u, y)
+    after = np.logical_or.accumulate(_raised(errors, hump))     # the first hump and all behind it
+    edge = after & (u > u[-1] - _REACH/2)                       # there a line that leans on a recovery goes too low
+    errors = np.where(after[:, None] | edge, 0, errors)
     i, j = np.unravel_index(errors.argmax(), errors.shape)
     return float(fall[i, j]), float(errors[i, j])
 
@@ -216,14 +231,15 @@ def _suggest(
     if not len(r.lr):
         return None, f"there is no finite loss ({r.stopped_because}): the fault is in the data, the model or the loss"
     if len(u) < 12:
-        return None, f"too short: {len(u)} points are left of {len(r.lr)}, 12 are needed; more steps (num_iter)"
-    fall, errors = _largest_fall(u, y)
+        return None, f"too short: {len(u)} points are left of {len(r.lr)}, 12 are needed; {_again(r, part, 'rises')}"
     enough = 6*(1 + 20/len(u))                    # of normal noise alone about one curve in ten thousand has more
-    if errors <= enough and _largest_fall(u, -y)[1] > enough:
-        return None, "the loss only rises: repeat with a smaller start_lr"
+    fall, errors = _largest_fall(u, y, enough/2)
     if errors <= enough:
-        return None, f"flat: it falls by {fall:.2g}, which is {errors:.1f} standard errors; {enough:.1f} would count"
+        return None, _no_fall(r, part, fall, errors, enough)
     fit, slope, _ = local_line(u, y)
+    humps = np.flatnonzero(_raised(_falls(u, y)[1], enough/2)[:fit.argmin()])
+    past = int(humps[-1]) + 1 if len(humps) else 0     # what comes before is a rise and its recovery
+    part, u, fit, slope = slice(part.start + past, part.stop), u[past:], fit[past:], slope[past:]
     found = four_rules(u, fit, slope)[method]
     if method == "valley": found = u[_valley_point(r.smoothed[part])]      # as fastai: its lag is the rule's margin
     words = {"valley": "middle of the longest fall of the smoothed loss", "steep": f"steepest fall, {slope[_steep_point(u, slope)]:.2g} per decade of lr",
@@ -231,9 +247,37 @@ def _suggest(
              "minimum": f"a tenth of {10**u[fit.argmin()]:.2g}, where the loss is lowest"}[method]
     if r.stopped_because == FINISHED and fit.argmin() >= len(u) - 2:
         words += "; but the loss is still falling at the end of the range: repeat with a larger end_lr"
-    if slope[:int(np.searchsorted(u, u[0] + _REACH/3)) + 1].mean() < 0.5*slope[_steep_point(u, slope)]:
+    if not past and slope[:int(np.searchsorted(u, u[0] + _REACH/3)) + 1].mean() < 0.5*slope[_steep_point(u, slope)]:
         words += "; but the fall begins before the range does: repeat with a smaller start_lr"
     return float(10**found), words
+
+# %% ../nbs/20_lr_curve.ipynb #20ea5017
+def _again(r: LRFinderResult, part: slice, does: str) -> str:
+    "What to do for a curve that shows no fall, since it rises too soon or was too short."
+    n = len(r.lr)
+    if r.stopped_because == FINISHED and part.stop >= n - min(5, n//20):
+        return f"repeat with more steps (num_iter={max(5*n, 100)})"
+    lr = r.lr[min(part.stop, n - 1)]
+    if np.log10(lr/r.lr[0]) < 1: return f"it {does} at lr {lr:.2g}, at once: repeat with a smaller start_lr (try {r.lr[0]/1000:.0e})"
+    return f"it {does} at lr {lr:.2g}: repeat with end_lr={lr:.2g} and more steps (num_iter={max(5*n, 100)})"
+
+
+def _no_fall(r: LRFinderResult, part: slice, fall: float, errors: float, enough: float) -> str:
+    "Why a curve shows no fall, and what to do."
+    u, y = np.log10(r.lr[part]), r.loss[part]
+    risen = np.flatnonzero(_raised(_falls(u, y)[1], enough))
+    up = r.lr[part.start + int(risen[0])] if len(risen) else None
+    more = "" if up is None else f"repeat with end_lr={up:.2g} and more steps (num_iter={5*len(r.lr)})"
+    if up is not None and _largest_fall(u, y)[1] > enough:
+        return f"a recovery, no fall: the loss rises at lr {up:.2g} and comes back, but not below where it began; {more}"
+    if up is not None and np.log10(up/r.lr[0]) < 1 + np.log10(r.lr[part.start]/r.lr[0]):
+        return f"the loss only rises: repeat with a smaller start_lr (try {r.lr[0]/1000:.0e})"
+    if up is not None:
+        return f"flat, and from lr {up:.2g} on the loss only rises: {more}"
+    said = f"flat: it falls by {fall:.2g}, which is {errors:.1f} standard errors; {enough:.1f} would count; "
+    if r.stopped_because == FINISHED and part.stop >= len(r.lr) - min(5, len(r.lr)//20):
+        return said + f"repeat with a larger end_lr or more steps (num_iter={5*len(r.lr)})"
+    return said + _again(r, part, "rises")
 
 # %% ../nbs/20_lr_curve.ipynb #1abbc3ec
 def _limits(ax: "Axes", values: np.ndarray, lr: np.ndarray) -> list[float]:

@@ -6,11 +6,13 @@ __all__ = ['DataBatches', 'LRFinder', 'live_range_test']
 # %% ../nbs/21_lr_finder.ipynb #de78dd1a
 import base64
 import contextlib
+import copy
 import html
+import inspect
 import itertools
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from tqdm.auto import tqdm
 
 from .averages import ewma
-from .base.core import check_choice, check_number, memory_format, preserved, seed_everything
+from .base.core import check_choice, check_number, keyed_generator, memory_format, preserved, seed_everything
 from .base.figures import png
 from .data import ImageData
 from .lr_curve import FINISHED, LRFinderResult, LRFinderSpread
@@ -45,25 +48,38 @@ def _containers(thing: Any) -> Any:
     return [_containers(v) for v in thing] if isinstance(thing, list) else thing
 
 
-def _generators(thing: Any, depth: int = 6, seen: set[int] | None = None) -> Iterator[Callable[[], Any]]:
-    "One call for each random generator inside a loader (its sampler's, its data set's, ...) that sets it back."
+def _generators(thing: Any, depth: int = 6, seen: set[int] | None = None) -> Iterator[Any]:
+    "Each random generator inside a loader (its sampler's, its data set's, ...)."
     seen = set() if seen is None else seen
     if id(thing) in seen or isinstance(thing, Tensor | np.ndarray | nn.Module | str | bytes) or not depth:
         return
     seen.add(id(thing))
-    if isinstance(thing, torch.Generator):
-        yield partial(thing.set_state, thing.get_state())
-    elif isinstance(thing, np.random.Generator):
-        yield partial(setattr, thing.bit_generator, "state", thing.bit_generator.state)
-    elif isinstance(thing, np.random.RandomState):
-        yield partial(thing.set_state, thing.get_state())
-    elif isinstance(thing, random.Random):
-        yield partial(thing.setstate, thing.getstate())
+    if isinstance(thing, torch.Generator | np.random.Generator | np.random.RandomState | random.Random):
+        yield thing
     else:
         parts = thing if isinstance(thing, dict) else getattr(thing, "__dict__", {})
         parts = thing if isinstance(thing, list | tuple) and len(thing) < 100 else list(parts.values())
         for part in parts:
             yield from _generators(part, depth - 1, seen)
+
+
+def _rewinder(generator: Any) -> Callable[[], Any]:
+    "A call that sets a generator back to its present state."
+    if isinstance(generator, np.random.Generator):
+        return partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
+    if isinstance(generator, random.Random):
+        return partial(generator.setstate, generator.getstate())
+    return partial(generator.set_state, generator.get_state())
+
+
+def _reseed(generator: Any, seed: int) -> None:
+    "Let a generator begin anew from `seed`."
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state
+    else:
+        generator.seed(seed % 2**32)
 
 # %% ../nbs/21_lr_finder.ipynb #bf2b0eda
 @contextlib.contextmanager
@@ -75,7 +91,7 @@ def _restored(modules: Sequence[nn.Module], optimizer: Optimizer, loader: Any) -
     slots = [(d, dict(d)) for m in modules for part in m.modules() for d in (part._parameters, part._buffers)]
     groups = [(g, _containers(g)) for g in optimizer.param_groups]
     state = {p: (entries, _containers(entries)) for p, entries in optimizer.state.items()}
-    attributes, rewind = dict(vars(optimizer)), list(_generators(loader))
+    attributes, rewind = dict(vars(optimizer)), [_rewinder(g) for g in _generators(loader)]
     everything = [[kept for _, kept in slots], [kept for _, kept in groups], [kept for _, kept in state.values()]]
     copies = [(t, t.detach().clone()) for t in {id(t): t for t in _tensors(everything)}.values()]
     known = {id(p) for _, kept in slots for p in kept.values()}
@@ -150,15 +166,46 @@ def _cycle(loader: Iterable) -> Iterator:
             raise ValueError(f"the loader ({type(loader).__name__}) gives no batches")
 
 # %% ../nbs/21_lr_finder.ipynb #04f23742
+def _loader(train: Any, seed: int | None = None) -> Iterable:
+    "Batches of whatever was given; with a `seed` in an order of that seed, also where it has a generator of its own."
+    if isinstance(train, ImageData):
+        return DataBatches(train, seed=seed or 0)
+    if isinstance(train, DataBatches) and seed is not None:
+        train = copy.copy(train)
+        train.seed += seed
+    if isinstance(train, Dataset):
+        ordered = isinstance(train, IterableDataset)
+        if not ordered and not len(train):
+            raise ValueError(f"the data set ({type(train).__name__}) is empty")
+        return DataLoader(train, _BATCH if ordered else min(_BATCH, len(train)), shuffle=not ordered)
+    return train
+
+
 def _pair(batch: Any, device: torch.device, layout: torch.memory_format) -> tuple[Any, Any]:
     "Input and target of a batch, on the device; a layout that the net couldn't bear is undone."
     if not (isinstance(batch, list | tuple) and len(batch) >= 2):
+        kind, names = type(batch).__name__, [*batch] if isinstance(batch, Mapping) else []
+        if len(names) < 2:
+            length = f" of {len(batch)}" if isinstance(batch, list | tuple) else ""
+            raise ValueError(f"a batch is a {kind}{length}, not (input, target): give a loader of pairs")
         raise ValueError(
-            f"a batch is a {type(batch).__name__}, not (input, target): wrap the loader, for instance "
-            "[(b['image'], b['label']) for b in loader]"
+            f"a batch is a {kind} of {', '.join(map(repr, names))}, not (input, target): wrap the loader, for instance "
+            f"[(b[{names[0]!r}], b[{names[1]!r}]) for b in loader]"
         )
     kept = layout if layout == torch.contiguous_format else torch.preserve_format
     return _to(batch[0], device, kept), _to(batch[1], device, kept)
+
+
+def _agreed(model: nn.Module, loss: float) -> float:
+    "The mean of a loss over the processes that train `model` together: what each of them decides on."
+    model = getattr(model, "_orig_mod", model)  # inside of torch.compile
+    if not isinstance(model, nn.parallel.DistributedDataParallel):
+        return loss
+    group = model.process_group
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    total = torch.tensor(loss, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    torch.distributed.all_reduce(total, group=group)
+    return total.item()/torch.distributed.get_world_size(group)
 
 
 def _set_rate(group: dict[str, Any], lr: float) -> None:
@@ -169,15 +216,24 @@ def _set_rate(group: dict[str, Any], lr: float) -> None:
 
 
 def _to(thing: Any, device: torch.device, layout: torch.memory_format) -> Any:
-    if isinstance(thing, dict):
-        return {k: _to(v, device, layout) for k, v in thing.items()}
-    if isinstance(thing, list | tuple):
-        return [_to(v, device, layout) for v in thing]
+    "`thing` on the device; a dict, list, tuple or namedtuple of things stays one of its own kind."
     if isinstance(thing, Tensor):
         return thing.to(device, non_blocking=True, memory_format=layout)
-    return thing.to(device, non_blocking=True) if hasattr(thing, "to") else thing
+    if hasattr(thing, "to"):  # a PackedSequence (which is a tuple, too), a batch of a tokenizer
+        return thing.to(device)
+    if isinstance(thing, dict):
+        kept = copy.copy(thing)
+        kept.update({k: _to(v, device, layout) for k, v in thing.items()})
+        return kept
+    if isinstance(thing, list | tuple):
+        parts = [_to(v, device, layout) for v in thing]
+        return type(thing)(*parts) if hasattr(thing, "_fields") else type(thing)(parts)
+    return thing
 
 # %% ../nbs/21_lr_finder.ipynb #7f0186bb
+_BATCH = 128  # images a step, where nothing else is said
+
+
 class DataBatches:
     """Training batches of an `ImageData`, drawn as the Trainer draws them: a loader for any loop.
 
@@ -187,11 +243,12 @@ class DataBatches:
     def __init__(
         self,
         data: ImageData,
-        batch_size: int = 128,
+        batch_size: int | None = None,  # None: 128, or all images where there are fewer
         transform: Any = None,  # augmentation with `draw` and `apply`, or None
         normalize: Callable[[Tensor], Tensor] | None = None,  # None: `Normalize.of(data)`
         seed: int = 0,  # of order and augmentation
     ):
+        batch_size = min(_BATCH, len(data)) if batch_size is None else batch_size
         check_number("batch_size", batch_size, 1, len(data), integer=True)
         self.data, self.batch_size, self.transform, self.seed = data, batch_size, transform, seed
         self.normalize = normalize or Normalize.of(data)
@@ -201,6 +258,27 @@ class DataBatches:
             yield from epoch_batches(self.data, self.batch_size, self.transform, self.normalize, self.seed, epoch)
 
 # %% ../nbs/21_lr_finder.ipynb #80159196
+def _bare(model: nn.Module) -> nn.Module:
+    "The model inside of DistributedDataParallel and torch.compile."
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return _bare(model.module)
+    return _bare(model._orig_mod) if isinstance(getattr(model, "_orig_mod", None), nn.Module) else model
+
+
+def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
+    "`ValueError` for an optimizer that could not train this model one batch a step."
+    kind, weights = type(optimizer).__name__, {p for p in model.parameters() if p.requires_grad}
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    if weights and weights.isdisjoint(held):
+        of = "the weights of another model" if {p.shape for p in weights} & {p.shape for p in held} else "other tensors"
+        raise ValueError(f"{kind} holds {of}, none that this {type(model).__name__} trains: make it anew after the model, "
+                         f"{kind}(model.parameters(), ...)")
+    needs = inspect.signature(optimizer.step).parameters.get("closure")
+    if isinstance(optimizer, torch.optim.LBFGS) or (needs is not None and needs.default is inspect.Parameter.empty):
+        raise ValueError(f"{kind} computes the loss several times a step, a range test once: test the optimizer that you "
+                         "would use without it, torch.optim.SGD(model.parameters(), lr=0.1) for instance")
+
+
 class LRFinder:
     """The learning-rate range test (Smith 2017, section 3.3; exponential steps as in fastai): a short training whose
     rate grows at every batch. Whatever happens, everything is as before afterwards.
@@ -221,12 +299,13 @@ class LRFinder:
         self.device = here if device is None else torch.device(device)
         if self.device.type != here.type:
             raise ValueError(f"the model is on {here}, not on {device}: call model.to({str(device)!r}) first")
+        _check_optimizer(model, optimizer)
         self.model, self.optimizer, self.criterion = model, optimizer, criterion
         self.modules = [m for m in (model, criterion) if isinstance(m, nn.Module)]
 
     def range_test(
         self,
-        train_loader: Iterable,  # gives (input, target); begun again if it is short. Or an `ImageData`
+        train_loader: Iterable | Dataset,  # gives (input, target); begun again if it is short. Or an `ImageData`, a `Dataset`
         start_lr: float | None = 1e-7,  # None: the optimizer's present rate
         end_lr: float = 10,  # the last step's rate, exactly
         num_iter: int = 100,  # steps at most
@@ -238,12 +317,14 @@ class LRFinder:
         """Train for `num_iter` steps at growing rates, from the present weights and optimizer state.
 
         Parameter groups keep the ratios of their rates; the largest one is what is reported. A model in train mode is
-        left as it is (frozen BatchNorm stays in eval mode); one in eval mode is put into train mode.
+        left as it is (frozen BatchNorm stays in eval mode); one in eval mode is put into train mode. An `ImageData` or a
+        `Dataset` is shuffled into batches of 128. Under DistributedDataParallel the loss is the mean over the processes:
+        all of them stop at the same step, with the same curve.
         """
         rates = _rates(self._present() if start_lr is None else start_lr, end_lr, num_iter, step_mode)
         beta = 1 - check_number("smooth_f", smooth_f, 0, 1) if smooth_f else 0.0
         check_number("diverge_th", diverge_th, 1, open_low=True)
-        loader = DataBatches(train_loader) if isinstance(train_loader, ImageData) else train_loader
+        loader = _loader(train_loader)
         hidden = (None if "ipykernel" not in sys.modules else False) if progress is None else not progress
         bar = tqdm(rates, "range test", leave=False, disable=hidden)
         with bar, preserved(*self.modules), _restored(self.modules, self.optimizer, loader):
@@ -277,7 +358,7 @@ class LRFinder:
         for step, (lr, (x, y)) in enumerate(zip(rates, batches, strict=False), start=1):
             for group, ratio in zip(groups, ratios, strict=True):
                 _set_rate(group, float(lr)*ratio)
-            losses.append(self._step(x, y, learn=step < last))   # the last update would be undone
+            losses.append(_agreed(self.model, self._step(x, y, learn=step < last)))   # the last update would be undone
             if not np.isfinite(losses[-1]):
                 break
             average = beta*average + (1 - beta)*losses[-1]
@@ -291,7 +372,14 @@ class LRFinder:
     def _step(self, x: Any, y: Any, learn: bool = True) -> float:
         "The loss of a batch; with `learn` a step of training on it."
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.criterion(self.model(x), y)
+        output = self.model(x)
+        try:
+            loss = self.criterion(output, y)
+        except IndexError as error:  # of cross-entropy: "Target 6 is out of bounds"
+            if isinstance(output, Tensor) and output.ndim == 2 and isinstance(y, Tensor) and int(y.max()) >= output.shape[1]:
+                raise ValueError(f"the model gives {output.shape[1]} scores, a target is class {int(y.max())}: give the "
+                                 f"model {int(y.max()) + 1} outputs or more") from error
+            raise
         if not (isinstance(loss, Tensor) and loss.numel() == 1):
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"the criterion must return one number as a tensor, got {what}: take its mean")
@@ -311,16 +399,29 @@ class LRFinder:
         weights: Callable[[], nn.Module] | None = None,       # makes a model: new first weights for each run
         **options: Any,                           # of `range_test`
     ) -> "LRFinderSpread":
-        "The range test `k` times: each with its own seed for batches, dropout and (with `weights`) first weights."
+        """The range test `k` times: each with its own seed for batches, dropout and (with `weights`) first weights.
+
+        An `ImageData`, a `Dataset`, `DataBatches`, or a loader with generators of its own: these are seeded too.
+        `ValueError` where nothing depends on the seed, so that the runs are alike.
+        """
         check_number("k", k, 1, integer=True)
-        results = []
+        if isinstance(train_loader, Iterator) and k > 1:
+            raise ValueError("an iterator can be read once, and each run begins anew: give the loader itself, or a function of "
+                             "the seed that makes one")
+        results: list[LRFinderResult] = []
         for seed in range(k):
-            loader = train_loader(seed) if callable(train_loader) else train_loader
+            loader = train_loader(seed) if callable(train_loader) else _loader(train_loader, seed)
             with preserved(*self.modules), _restored(self.modules, self.optimizer, loader):
                 seed_everything(seed)
+                if not callable(train_loader):
+                    for i, generator in enumerate(_generators(loader)):
+                        _reseed(generator, keyed_generator(seed, "loader", i).initial_seed())
                 if weights is not None:
-                    self.model.load_state_dict(weights().state_dict())
+                    _bare(self.model).load_state_dict(_bare(weights()).state_dict())
                 results.append(self.range_test(loader, **options))
+            if seed == 1 and np.array_equal(results[0].loss, results[1].loss) and np.ptp(results[0].loss) > 0:
+                raise ValueError("two seeds gave the same run: batches, dropout and first weights don't depend on the seed; give "
+                                 "a function of the seed that makes the loader, or weights=a function that makes a model")
         return LRFinderSpread(tuple(results))
 
 # %% ../nbs/21_lr_finder.ipynb #20livefn

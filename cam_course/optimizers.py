@@ -45,16 +45,63 @@ def _check_group(group: Group) -> None:
                 raise ValueError(f"{name} must be a number >= 0{' and < 1' if high == 1 else ''}, got {v!r}")
 
 # %% ../nbs/05_optimizers.ipynb #2efa0f8f
+_HOW = {"foreach", "fused", "capturable", "differentiable"}  # of torch's groups: how it computes, not what
+_OTHERS: Group = {"maximize": False, "amsgrad": False}       # what none of ours does
+_TORCHS: dict[str, Group] = {  # what torch's class keeps in a group besides, with the value that makes it this one
+    "SGD": {"momentum": 0, "dampening": 0, "nesterov": False}, "Momentum": {"nesterov": False}, "Adagrad": {},
+    "Nesterov": {"dampening": 0, "nesterov": True}, "RMSProp": {}, "Adadelta": {},
+    "Adam": {"decoupled_weight_decay": False}, "AdamW": {"decoupled_weight_decay": True},
+}
+
+
 class _CheckedGroups(torch.optim.Optimizer):
-    "An optimizer that refuses hyper-parameters out of range, in its own arguments and in a group's."
+    """An optimizer that refuses hyper-parameters out of range, in its own arguments and in a group's.
+
+    Its `state_dict` is one that torch's class loads, and it loads one of torch's, unless that asks for more than it can.
+    """
 
     def __init__(self, params: Iterable, **defaults: Any):
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: Group) -> None:
-        "Add parameters with hyper-parameters of their own; ValueError if one is out of range."
+        "Add parameters with hyper-parameters of their own; ValueError if one is out of range, or a weight is complex."
         _check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        if any(p.is_complex() for p in self.param_groups[-1]["params"]):
+            del self.param_groups[-1]
+            raise ValueError(f"{type(self).__name__} takes real weights, not complex ones: give torch.view_as_real(w) of a "
+                             "detached w, or use torch's optimizer")
+
+    def state_dict(self) -> dict[str, Any]:
+        "State and settings, with all the keys that torch's class needs."
+        state = super().state_dict()
+        for i, (w, group) in enumerate([(w, g) for g in self.param_groups for w in g["params"]]):
+            if i not in state["state"] and (first := self.first_state(w, group)): state["state"][i] = first
+        return {**state, "param_groups": [{**self._torchs(), **g} for g in state["param_groups"]]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        "Load a state, ours or of torch's class; ValueError if that computes something else."
+        groups = [self._own_group(g) for g in state_dict["param_groups"]]
+        super().load_state_dict({**state_dict, "param_groups": groups})
+
+    def first_state(self, w: Tensor, group: Group) -> _State:
+        "What torch's class keeps of a weight that has had no gradient yet."
+        return {}
+
+    def _own_group(self, group: Group) -> Group:
+        "A saved group without what only torch's class keeps in it."
+        given = {**_OTHERS, **self._torchs()}
+        if missing := self.defaults.keys() - group.keys():
+            raise ValueError(f"the state has no {min(missing)!r}, {type(self).__name__} needs it: load it into the class that "
+                             "saved it")
+        for name in given.keys() & group.keys() - self.defaults.keys():
+            if group[name] != given[name]:
+                raise ValueError(f"the state has {name}={group[name]!r}, {type(self).__name__} has {given[name]!r}: load it "
+                                 "into the class that saved it")
+        return {k: v for k, v in group.items() if k in self.defaults or k not in given.keys() | _HOW}
+
+    def _torchs(self) -> Group:
+        return next((_TORCHS[c.__name__] for c in type(self).__mro__ if c.__name__ in _TORCHS), {})
 
 # %% ../nbs/05_optimizers.ipynb #2efa0f90
 def evaluate_closure(closure: Callable[[], Tensor] | None) -> Tensor | None:
@@ -153,7 +200,7 @@ def _first_difference(
 class Momentum(SGD):
     """Heavy ball (Polyak 1964) as torch writes it: v <- momentum * v + (1 - dampening) * g; w <- w - lr * v.
 
-    The first v is g, whatever the dampening. Equals torch.optim.SGD(momentum=...).
+    The first v is g, whatever the dampening; with momentum 0 there is no v. Equals torch.optim.SGD(momentum=...).
     """
 
     def __init__(
@@ -162,6 +209,7 @@ class Momentum(SGD):
         BaseOptimizer.__init__(self, params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
 
     def direction(self, g: Tensor, state: _State, group: Group) -> Tensor:
+        if not group["momentum"]: return g
         if "momentum_buffer" not in state: return state.setdefault("momentum_buffer", g.clone())  # g is the caller's
         return state["momentum_buffer"].mul_(group["momentum"]).add_(g, alpha=1 - group["dampening"])
 
@@ -199,8 +247,12 @@ class Adagrad(SGD):
         BaseOptimizer.__init__(self, params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
                                initial_accumulator_value=initial_accumulator_value, eps=eps)
 
+    def first_state(self, w: Tensor, group: Group) -> _State:
+        start = torch.full_like(w.detach(), group["initial_accumulator_value"])
+        return {"sum": start, "step": torch.zeros((), dtype=torch.float64)}
+
     def direction(self, g: Tensor, state: _State, group: Group) -> Tensor:
-        if "sum" not in state: state["sum"] = torch.full_like(g, group["initial_accumulator_value"])
+        if "sum" not in state: state.update(self.first_state(g, group))
         s = state["sum"].addcmul_(g, g)
         return g / (s.sqrt() + group["eps"]) / (1 + (_count(state) - 1) * group["lr_decay"])
 
@@ -220,6 +272,7 @@ class RMSProp(SGD):
                                momentum=momentum, centered=centered)
 
     def direction(self, g: Tensor, state: _State, group: Group) -> Tensor:
+        _count(state)  # torch's class counts too
         keep = group["alpha"]
         v = _zeros(state, "square_avg", g).mul_(keep).addcmul_(g, g, value=1 - keep)
         if group["centered"]:
@@ -240,6 +293,7 @@ class Adadelta(SGD):
         BaseOptimizer.__init__(self, params, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay)
 
     def direction(self, g: Tensor, state: _State, group: Group) -> Tensor:
+        _count(state)  # torch's class counts too
         rho, eps = group["rho"], group["eps"]
         v = _zeros(state, "square_avg", g).mul_(rho).addcmul_(g, g, value=1 - rho)
         u = _zeros(state, "acc_delta", g)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .base.cifar10 import cache_dir, fetch
 from .base.core import DataError, check_choice, check_number
 from .base.mobilenet import mobilenet_v2
-from .base.target_layers import suggest_layer
+from .base.target_layers import Scores, ScoringNet, eval_mode, suggest_layer
 from .data import ImageData, from_dataset
 from .transforms import Normalize
 
@@ -50,10 +50,15 @@ class PhotoNet:
     resize: int | None = None  # as for `load_photograph`
     cut: float | None = None  # as for `load_photograph`
     interpolation: str = "bilinear"  # as for `load_photograph`
+    scores: Scores = None  # where the scores are in what `model` returns: a key, a position, a function; None: it is they
 
     def __post_init__(self) -> None:
         if not self.layer:
             object.__setattr__(self, "layer", suggest_layer(self.model, self.size))
+
+    def scoring(self) -> ScoringNet:
+        "`model` with its scores checked: one for each class name."
+        return ScoringNet(self.model, self.scores, len(self.class_names))
 
     def index(self, name: str | int) -> int:
         "The number of a class, from its number or one of its names. Raises `ValueError` with near names for others."
@@ -73,9 +78,9 @@ class PhotoNet:
 
     def top(self, image: Tensor, k: int = 5) -> list[tuple[str, float]]:
         "The `k` surest answers for one image (3, H, W), uint8 or float in [0, 1], with their probabilities."
-        device = next(self.model.parameters()).device
-        with torch.no_grad():
-            best = self.model(self.normalize(image[None].to(device))).softmax(1)[0].topk(k)
+        device, net = next(self.model.parameters(), image).device, self.scoring()
+        with eval_mode(net), torch.no_grad():
+            best = net(self.normalize(image[None].to(device))).softmax(1)[0].topk(min(k, len(self.class_names)))
         return [(self.class_names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
 

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from .base.core import check_choice, check_number, counter_normal
 from .base.figures import PALETTE, Interactive
 from .gradient_noise import step_moments
-from .schedules import per_group, set_in_group
+from .schedules import POSITION, check_settings, per_group, set_in_group
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,8 +60,11 @@ class ReduceLROnPlateau:
         "False for an equal value, and for nan."
         return value < self.bar() if self.mode == "min" else value > self.bar()
 
-    def step(self, metrics: SupportsFloat) -> None:
-        "Tell it the epoch's value, at the end of the epoch."
+    def step(self, metrics: SupportsFloat | None = None) -> None:
+        "Tell it the epoch's value, at the end of the epoch; `TypeError` without one."
+        if metrics is None:
+            raise TypeError("ReduceLROnPlateau waits for a value: call step(loss) after each epoch yourself, which torch's "
+                            "ChainedScheduler and SequentialLR don't do")
         value = float(metrics)
         self.last_epoch += 1
         if self.is_better(value): self.best, self.num_bad_epochs = value, 0
@@ -83,8 +86,11 @@ class ReduceLROnPlateau:
         return {k: v for k, v in vars(self).items() if k != "optimizer"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        "Go on from a saved state; load the optimizer's too."
-        vars(self).update(state_dict)
+        "Go on from a saved state; load the optimizer's too. `ValueError` for one that was saved with other settings."
+        check_settings(self, state_dict)
+        vars(self).update({k: v for k, v in state_dict.items() if k in POSITION})
+
+    _initial_step = _update_lr = step     # torch's SequentialLR calls these: without a value
 
 # %% ../nbs/24_plateau.ipynb #2d0e67aa
 def _cut(scheduler: ReduceLROnPlateau) -> None:

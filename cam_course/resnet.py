@@ -288,7 +288,9 @@ def _stages(
     for name in _STAGES:
         parts = [model.conv1, model.bn1] if name == "stem" else list(getattr(model, name))
         first = parts[0] if name == "stem" else parts[0].conv1
-        height, width = ((n - 1) // s + 1 for n, s in zip((height, width), first.stride, strict=True))
+        convs = [part for part in first.modules() if isinstance(part, nn.Conv2d)]  # a whitened stem has two
+        for conv in convs:
+            height, width = ((n - 1) // s + 1 for n, s in zip((height, width), conv.stride, strict=True))
         weights = sum(p.numel() for part in parts for p in part.parameters())
-        rows.append(_Stage(name, first.out_channels, height, width, weights))
+        rows.append(_Stage(name, convs[-1].out_channels, height, width, weights))
     return rows

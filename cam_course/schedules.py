@@ -125,6 +125,22 @@ def per_group(name: str, value: float | Sequence[float], optimizer: Optimizer) -
     return [check_number(name, v, 0) for v in values]
 
 
+POSITION = frozenset({"last_epoch", "_last_lr", "base_lrs", "per_batch", "best", "num_bad_epochs", "cooldown_counter"})
+
+
+def check_settings(schedule: Any, state_dict: dict[str, Any]) -> None:
+    "`ValueError` for a state that was saved with other settings than the schedule was made with."
+    kind = type(schedule).__name__
+    for name, own in schedule.state_dict().items():
+        if name in POSITION or name == "after": continue
+        if name not in state_dict:
+            raise ValueError(f"the state is of another kind of schedule than {kind}, it has no {name!r}: make the schedule "
+                             "that was saved")
+        if (saved := state_dict[name]) != own:
+            raise ValueError(f"the state was saved with {name}={saved}, this {kind} has {name}={own}: make it with the "
+                             "settings that were saved, or don't load its state")
+
+
 def _momentum_name(optimizer: Optimizer) -> str:
     "What this optimizer calls its momentum."
     for name in ("betas", "momentum"):
@@ -144,20 +160,24 @@ class _Schedule:
     """Sets lr (and momentum) of each param group of any torch optimizer, from the number of steps alone.
 
     `step()` after each `optimizer.step()` (`per_batch`) or after each epoch. Conventions are torch's: `last_epoch` is
-    0 after construction, `get_last_lr()` is what the optimizer has now. A subclass gives `lr_at`, perhaps `momentum_at`.
+    0 after construction, `get_last_lr()` is what the optimizer has now. A rate that something else has changed (another
+    schedule in torch's `ChainedScheduler`, or you) is multiplied by this schedule's own change, in those classes in
+    which torch does so. A subclass gives `lr_at`, perhaps `momentum_at`.
     """
     per_batch = False   # what `step()` counts, for `Trainer`; may be set on an instance
+    absolute = False    # True: writes its own rate whatever was there, as torch's class of that name does
+    floor = 0.0         # the rate that the decay goes to: what lies above it is multiplied
 
-    def __init__(self, optimizer: Optimizer, last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1, base_lrs: Sequence[float] | None = None):
         if not isinstance(optimizer, Optimizer): raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
         for i, group in enumerate(optimizer.param_groups):
-            if last_epoch == -1: group["initial_lr"] = float(group["lr"])
+            if last_epoch == -1: group.setdefault("initial_lr", float(group["lr"]))   # the first schedule's, as torch's
             elif "initial_lr" not in group:
                 raise ValueError(f"last_epoch={last_epoch}, but param group {i} has no 'initial_lr': load the "
                                  "optimizer's state first, or use load_state_dict of a fresh schedule")
         self.optimizer, self.last_epoch = optimizer, last_epoch
-        self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
-        self.step()
+        self.base_lrs = list(base_lrs or [float(group["initial_lr"]) for group in optimizer.param_groups])
+        self.step(None if last_epoch == -1 else last_epoch + 1)   # a step in mid-run depends on its number alone
 
     def lr_at(self, step: int, group: int) -> float:
         "The learning rate of param group number `group` at `step`, from 0."
@@ -167,10 +187,24 @@ class _Schedule:
         "Momentum or beta1 of the group; None leaves it alone."
         return None
 
-    def step(self) -> None:
-        "Go on to the next step and write its numbers into the optimizer."
-        self.last_epoch += 1
-        _write(self)
+    @property
+    def planned_steps(self) -> int | None:
+        "How many steps it is made for, after which `step()` raises `ValueError`; None: it never ends."
+        return None
+
+    def step(self, epoch: int | None = None) -> None:
+        "Go on to the next step, or to `epoch`, and write its numbers into the optimizer."
+        if epoch is None and self.planned_steps is not None and self.last_epoch >= self.planned_steps:
+            raise ValueError(f"{type(self).__name__} is over after {self.planned_steps} steps (total_steps): make it with "
+                             "total_steps = epochs x batches per epoch, and call step() once per batch")
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        _write(self, afresh=epoch is not None)
+
+    def _initial_step(self) -> None:     # torch's SequentialLR calls this one and the next
+        self.step()
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        self.step(epoch)
 
     def get_last_lr(self) -> list[float]:
         "The rate of each param group now."
@@ -181,19 +215,36 @@ class _Schedule:
         return {k: v for k, v in vars(self).items() if k != "optimizer"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        "Go to a saved position, and write its numbers into the optimizer: the order of loading the two doesn't matter."
-        vars(self).update(state_dict)
-        _write(self)
+        """Go to a saved position, and write its numbers into the optimizer: the order of loading the two doesn't matter.
+
+        `ValueError` for the state of a schedule with other settings: it would go on along the old curve.
+        """
+        check_settings(self, state_dict)
+        vars(self).update({k: v for k, v in state_dict.items() if k in POSITION})
+        if self.last_epoch >= 0:     # else it waits for its turn in a SequentialLR
+            for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True): set_in_group(group, "lr", lr)
+            _write(self, afresh=None)
 
 # %% ../nbs/23_schedules.ipynb #0a9a68bf
-def _write(schedule: _Schedule) -> None:
-    "Put the numbers of the present step into every param group."
+def _next_rate(schedule: _Schedule, group: int, now: float) -> float:
+    "The group's rate at the schedule's present step, where it is `now`."
+    step, floor = schedule.last_epoch, schedule.floor
+    new = float(schedule.lr_at(step, group))
+    if schedule.absolute: return new
+    old = schedule.base_lrs[group] if step == 0 else float(schedule.lr_at(step - 1, group))
+    if abs(now - old) <= 1e-6*abs(old): return new           # as this schedule left it; 1e-6: rates in float32 tensors
+    return now + new - old if old == floor else floor + (now - floor)*(new - floor)/(old - floor)
+
+
+def _write(schedule: _Schedule, afresh: bool | None = False) -> None:
+    "Put the numbers of the present step into every param group. `afresh`: whatever the rate is; None: leave the rate."
     groups, k = schedule.optimizer.param_groups, schedule.last_epoch
     if len(groups) != len(schedule.base_lrs):
         raise ValueError(f"the optimizer has {len(groups)} param groups, the schedule knows {len(schedule.base_lrs)}: "
                          "make the schedule after the last add_param_group")
     for i, group in enumerate(groups):
-        set_in_group(group, "lr", float(schedule.lr_at(k, i)))
+        if afresh: set_in_group(group, "lr", float(schedule.lr_at(k, i)))
+        elif afresh is False: set_in_group(group, "lr", _next_rate(schedule, i, float(group["lr"])))
         momentum = schedule.momentum_at(k, i)
         if momentum is None: continue
         if "betas" in group: group["betas"] = (float(momentum), *group["betas"][1:])
@@ -203,6 +254,7 @@ def _write(schedule: _Schedule) -> None:
 # %% ../nbs/23_schedules.ipynb #5bfa3cb1
 class LambdaLR(_Schedule):
     "The first rate of each group times `lr_lambda(step)`. A function can't be saved: give it again on resuming."
+    absolute = True
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float], last_epoch: int = -1):
         self.lr_lambda = lr_lambda
@@ -249,8 +301,11 @@ class CosineAnnealingLR(_Schedule):
     "`cosine` from each group's first rate to `eta_min`."
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1):
-        self.T_max, self.eta_min = check_number("T_max", T_max, 1), eta_min
+        self.T_max, self.eta_min = check_number("T_max", T_max, 1), float(check_number("eta_min", eta_min))
         super().__init__(optimizer, last_epoch)
+
+    @property
+    def floor(self) -> float: return self.eta_min
 
     def lr_at(self, step: int, group: int) -> float:
         return float(cosine(step, self.base_lrs[group], self.T_max, self.eta_min))
@@ -258,7 +313,7 @@ class CosineAnnealingLR(_Schedule):
 # %% ../nbs/23_schedules.ipynb #0a7379ab
 class CyclicLR(_Schedule):
     "`cyclic` rates, and with `cycle_momentum` the momentum in the opposite direction. Steps per batch."
-    per_batch = True
+    per_batch = absolute = True
 
     def __init__(
         self, optimizer: Optimizer, base_lr: float | list[float], max_lr: float | list[float], step_size_up: int = 2000,
@@ -274,7 +329,7 @@ class CyclicLR(_Schedule):
         self.momenta = _momenta(optimizer, cycle_momentum, base_momentum, max_momentum)
         for group, low in zip(optimizer.param_groups, lows, strict=True):
             if last_epoch == -1: set_in_group(group, "lr", low)
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, lows)
 
     def lr_at(self, step: int, group: int) -> float:
         return float(cyclic(step, self.base_lrs[group], self.max_lrs[group], **self.shape))
@@ -285,7 +340,7 @@ class CyclicLR(_Schedule):
 # %% ../nbs/23_schedules.ipynb #b42b432d
 class OneCycleLR(_Schedule):
     "`one_cycle` rates, and with `cycle_momentum` the momentum against them. Steps per batch, `total_steps` times."
-    per_batch = True
+    per_batch = absolute = True
 
     def __init__(
         self, optimizer: Optimizer, max_lr: float | list[float], total_steps: int | None = None,
@@ -307,15 +362,13 @@ class OneCycleLR(_Schedule):
         self.max_lrs = per_group("max_lr", max_lr, optimizer)
         self.momenta = _momenta(optimizer, cycle_momentum, base_momentum, max_momentum)
         for group, high in zip(optimizer.param_groups, self.max_lrs, strict=True):
-            if last_epoch == -1: set_in_group(group, "lr", high/div_factor)
+            if last_epoch == -1:
+                set_in_group(group, "lr", high/div_factor)
+                group["initial_lr"] = high/div_factor
         super().__init__(optimizer, last_epoch)
 
-    def step(self) -> None:
-        "The next step; ValueError after `total_steps` of them, and the state stays as it was."
-        if self.last_epoch >= self.total_steps:
-            raise ValueError(f"one-cycle is over after total_steps={self.total_steps} steps: make it with total_steps = "
-                             "epochs x batches per epoch, and call step() once per batch")
-        super().step()
+    @property
+    def planned_steps(self) -> int: return int(self.total_steps)
 
     def lr_at(self, step: int, group: int) -> float:
         return float(one_cycle(step, self.max_lrs[group], self.total_steps, **self.shape, **self.divs))
@@ -330,11 +383,27 @@ class WarmupLR(_Schedule):
     "`linear_warmup` to the first rate of another schedule, then that schedule from its beginning."
 
     def __init__(self, after: _Schedule, total_iters: int, start_factor: float = 1/3):
+        if hasattr(after, "num_bad_epochs"):
+            raise TypeError(f"WarmupLR can't know the rates of {type(after).__name__} beforehand: step "
+                            "WarmupLR(LambdaLR(optimizer, lambda k: 1.0), 5) in the first 5 epochs, the other one after them")
+        if not isinstance(after, _Schedule):
+            raise TypeError(f"WarmupLR takes a schedule of cam_course.schedules, got {type(after).__module__}."
+                            f"{type(after).__name__}: join LinearLR and yours by torch's SequentialLR")
         check_number("start_factor", start_factor, 0, 1)
         self.after, self.total_iters = after, check_number("total_iters", total_iters, 1, integer=True)
         self.start_factor, self.per_batch, self.base_lrs = start_factor, after.per_batch, after.base_lrs
-        self.optimizer, self.last_epoch = after.optimizer, -1
-        self.step()
+        self.optimizer, self.last_epoch = after.optimizer, 0
+        _write(self, afresh=True)
+
+    @property
+    def absolute(self) -> bool: return self.after.absolute
+
+    @property
+    def floor(self) -> float: return self.after.floor if self.last_epoch > self.total_iters else 0.0
+
+    @property
+    def planned_steps(self) -> int | None:
+        return None if self.after.planned_steps is None else int(self.total_iters) + self.after.planned_steps
 
     def lr_at(self, step: int, group: int) -> float:
         first = self.after.lr_at(max(0, step - self.total_iters), group)
@@ -346,8 +415,10 @@ class WarmupLR(_Schedule):
     def state_dict(self) -> dict[str, Any]: return {**super().state_dict(), "after": self.after.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        check_settings(self, state_dict)
+        check_settings(self.after, state_dict.get("after", {}))
         self.after.load_state_dict(state_dict["after"])
-        super().load_state_dict({k: v for k, v in state_dict.items() if k != "after"})
+        super().load_state_dict(state_dict)
 
 # %% ../nbs/23_schedules.ipynb #52b96f7d
 class OneCycleShape(Interactive):

@@ -15,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_only
+from torch.utils.data import RandomSampler
 
-from .base.core import check_number, keyed_generator, memory_format, preserved, write_text
-from .data import ImageData
+from .base.core import DataError, check_number, keyed_generator, memory_format, preserved, write_text
+from .data import ImageData, LoadedBatches, opened
 from .transforms import Normalize, check_transform
 
 # %% ../nbs/13_training.ipynb #832a77b4
@@ -56,6 +58,14 @@ def epoch_batches(
         if transform is not None:
             x = transform.apply(x, **{name: value[rows].to(device) for name, value in params.items()})
         yield normalize(x) if normalize is not None else x.float(), y
+
+def moved(x: Any, device: Any, layout: torch.memory_format | None = None) -> Any:
+    "Inputs on a device: a tensor, or tuples, named ones too, lists and dicts of them; images (4-D) in `layout`."
+    if isinstance(x, Tensor):
+        x = x.to(device, non_blocking=True)
+        return x.to(memory_format=layout) if layout is not None and x.ndim == 4 else x
+    return tree_map_only(Tensor, lambda t: moved(t, device, layout), x)
+
 
 # %% ../nbs/13_training.ipynb #77d7b181
 def train_step(
@@ -115,35 +125,60 @@ class Meter:
 @torch.no_grad()
 def predict(
     model: nn.Module,  # any net from images to logits
-    data: ImageData,
-    normalize: Callable[[Tensor], Tensor] | None = None,  # as in training; None: `Normalize.of(data)`
-    batch_size: int = 500,
+    data: Any,  # an `ImageData`; or a DataLoader of pairs (images, labels), or a data set of float tensors
+    normalize: Callable[[Tensor], Tensor] | None = None,  # as in training; None: `Normalize.of(data)`; a loader's own
+    batch_size: int = 500,  # a DataLoader has its own
     device: torch.device | None = None,  # None: where the model is
     tta: bool = False,  # True: mean over the image and its mirror image
 ) -> Tensor:  # logits (N, classes), float32, on the CPU
-    "Logits of every image, in order, in eval mode; model and generators are as before afterwards."
-    (batch_size,), normalize = _whole(1, batch_size=batch_size), normalize or Normalize.of(data)
-    device = device or next((p.device for p in model.parameters()), data.x.device)
-    layout, found = memory_format(model, device), []
+    """Logits of every image, in order, in eval mode; model and generators are as before afterwards.
+
+    That also holds for the mode of each part: one that was set with `bn.eval()` is in eval mode afterwards too.
+    """
+    return _answers(model, data, normalize, batch_size, device, tta, ordered=True)[0]
+
+
+def _answers(
+    model: nn.Module, data: Any, normalize: Any, batch_size: int, device: Any, tta: bool, ordered: bool = False
+) -> tuple[Tensor, Tensor]:  # logits (N, classes) and labels (N,), on the CPU
+    "What `predict` and `evaluate` share."
+    (batch_size,) = _whole(1, batch_size=batch_size)
+    data = opened("data", data, batch_size)
+    device = device or next((p.device for p in model.parameters()), data.x.device if hasattr(data, "x") else "cpu")
+    layout, found, labels = memory_format(model, device), [], []
+    if isinstance(data, LoadedBatches):
+        if ordered and isinstance(getattr(data.loader, "sampler", None), RandomSampler):
+            raise ValueError("the answers would come in the order of a shuffled loader: make it with shuffle=False")
+        batches, normalize = data.batches(), normalize or (lambda x: x)
+    else:
+        batches = ((data.x[i : i + batch_size], data.y[i : i + batch_size]) for i in range(0, len(data), batch_size))
+        normalize = normalize or Normalize.of(data)
     with preserved(model):
         model.eval()
-        for i in range(0, len(data), batch_size):
-            x = normalize(data.x[i : i + batch_size].to(device)).to(memory_format=layout)
-            logits = model(x).float()
-            found.append((logits + model(x.flip(-1)).float()) / 2 if tta else logits)
-    return torch.cat(found).cpu()
+        for x, y in batches:
+            x = moved(normalize(moved(x, device)), device, layout)
+            logits = model(x)
+            if not isinstance(logits, Tensor):
+                remedy = "wrap it in an nn.Module whose forward returns them alone"
+                raise ValueError(f"the net gives a {type(logits).__name__}, not logits (N, classes): {remedy}")
+            found.append((logits.float() + model(x.flip(-1)).float()) / 2 if tta else logits.float())
+            labels.append(y)
+    return torch.cat(found).cpu(), torch.cat(labels).cpu()
 
 # %% ../nbs/13_training.ipynb #cb04f3f9
 def evaluate(
     model: nn.Module,
-    data: ImageData,
+    data: Any,  # as for `predict`
     normalize: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 500,
     device: torch.device | None = None,
     tta: bool = False,
 ) -> tuple[float, float]:  # mean cross-entropy (nats), accuracy in [0, 1]
     "Mean loss and accuracy of `model` on `data`, as `predict` sees it."
-    logits, y = predict(model, data, normalize, batch_size, device, tta), data.y.cpu()
+    with torch.no_grad():
+        logits, y = _answers(model, data, normalize, batch_size, device, tta)
+    if (classes := int(y.max()) + 1) > logits.shape[1]:
+        raise ValueError(f"the net has {logits.shape[1]} outputs, but the data {classes} classes: make it with num_classes={classes}")
     return F.cross_entropy(logits, y).item(), (logits.argmax(1) == y).double().mean().item()
 
 # %% ../nbs/13_training.ipynb #d65ac60e
@@ -166,10 +201,14 @@ class History(list):
 
     @classmethod
     def from_csv(cls, path: str | Path) -> "History":
-        "Read what `to_csv` wrote."
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
-        return cls({**row, "epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows)
+        "Read what `to_csv` wrote; `DataError` naming the file if it is damaged."
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                rows = [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file, strict=True)]
+            return cls({**row, "epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows)
+        except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+            raise DataError(f"history {str(path)!r} is damaged ({error!r}): `cam-course resume` "
+                            "writes it anew from the newest checkpoint") from error
 
 # %% ../nbs/13_training.ipynb #467b01fb
 LOG_HEADER = " epoch  train loss    acc   test loss    acc         lr  images/s    time     ETA"

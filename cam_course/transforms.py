@@ -256,9 +256,11 @@ class Normalize(Transform):
         return x.view(n, h, w, c).permute(0, 3, 1, 2) if last else x
 
     def inverse(self, x: Tensor) -> Tensor:
-        "Normalized float (N, C, H, W) back to float in [0, 1]."
+        "Normalized float (N, C, H, W) back to float in [0, 1]; what rounding moves out of the range is put back."
         mean, factor = self._stats(x)
-        return x / factor + mean
+        back = x / factor + mean
+        inside = back.clamp(0, 1)
+        return torch.where((back - inside).abs() <= 8 * torch.finfo(back.dtype).eps, inside, back)
 
     def __repr__(self) -> str:
         return f"Normalize(mean={self.mean}, std={self.std})"

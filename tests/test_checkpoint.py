@@ -1,12 +1,21 @@
 "Checkpoints: round trips, torn and edited files, hostile files."
 
 import pickle
+import subprocess
+import sys
 import warnings
 
 import pytest
 import torch
 
-from cam_course.base.checkpoints import Checkpoints, _pack_state, _unpack_state, load_checkpoint, save_checkpoint
+from cam_course.base.checkpoints import (
+    Checkpoints,
+    _pack_state,
+    _unpack_state,
+    load_checkpoint,
+    read_tensors,
+    save_checkpoint,
+)
 from cam_course.base.core import DataError
 
 STATE = {
@@ -32,6 +41,17 @@ def same(a, b) -> bool:
 def test_round_trip_is_exact(tmp_path):
     save_checkpoint(tmp_path / "1.safetensors", STATE)
     assert same(load_checkpoint(tmp_path / "1.safetensors"), STATE)
+
+
+def test_equal_tensors_make_equal_files(tmp_path):
+    "In other processes too: safetensors shuffles the header's texts anew in each."
+    code = "import sys, torch; from cam_course.base.checkpoints import write_tensors; "
+    code += "print(write_tensors(sys.argv[1], {'b': torch.arange(3.), 'a': torch.ones(2, 2)}, 'about', 'some text: ß'))"
+    commands = ([sys.executable, "-c", code, str(tmp_path/f"{i}.safetensors")] for i in range(4))
+    told = {subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in commands}
+    assert len(told) == 1 and len({(tmp_path/f"{i}.safetensors").read_bytes() for i in range(4)}) == 1
+    tensors, texts = read_tensors(tmp_path/"0.safetensors")
+    assert tensors["a"].equal(torch.ones(2, 2)) and tensors["b"].equal(torch.arange(3.)) and texts == {"about": "some text: ß"}
 
 
 def test_channels_last_and_shared_tensors(tmp_path):

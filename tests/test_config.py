@@ -184,7 +184,7 @@ def test_every_field_is_described_once_and_checks_its_own_default():
 
 
 def test_the_table_of_the_chapter_has_every_field():
-    cells = json.loads((ROOT/"nbs"/"config.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((ROOT/"nbs"/"app"/"config.ipynb").read_text(encoding="utf-8"))["cells"]
     shown = ["".join(o["data"]["text/markdown"]) for c in cells for o in c.get("outputs", []) if "text/markdown" in o.get("data", {})]
     rows = {line.split("|")[1].strip(" `"): [cell.strip() for cell in line.split("|")[2:-1]] for line in shown[0].splitlines()[2:]}
     assert list(rows) == FIELDS

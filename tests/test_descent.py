@@ -9,6 +9,7 @@ from cam_course.descent import (
     SURFACES,
     LearningRate,
     LeastSquares,
+    OneStep,
     _line_data,
     _minibatch_descend,
     best_rate,
@@ -84,6 +85,9 @@ def test_divergence_is_silent_and_visible():
     (lambda: _minibatch_descend(_line_data(10), (0, 0), 0.1, 11, 1), "1..10, got 11"),
     (lambda: _minibatch_descend(_line_data(10), (0, 0), 0.1, 0, 1), "1..10, got 0"),
     (lambda: LearningRate(kappa=0.5), "kappa must be >= 1"),
+    (lambda: OneStep(alpha=2.3), r"alpha must be in \[0.05, 2.2\], got 2.3"),
+    (lambda: OneStep(start=-3.1), r"start must be in \[-3, 3\], got -3.1"),
+    (lambda: OneStep(steps=31), r"steps must be in 0..30, got 31"),
 ])
 def test_bad_input_names_the_value(call, says):
     with pytest.raises(ValueError, match=says): call()
@@ -144,3 +148,14 @@ def test_javascript_agrees():
     for factor in (0, 1e-3, -0.5, 0.99, 0.9999):
         assert js("stepsNeeded", factor, 1e-3) == steps_needed(factor)
     assert js("stepsNeeded", -1.1, 1e-3) is None          # Infinity, as JSON has it
+
+
+def test_one_step_in_words_and_numbers():
+    for alpha, start, steps in ((0.3, -2.5, 3), (1.0, 2.0, 1), (2.1, 1.5, 10), (0.05, 0.0, 0)):
+        fig = OneStep(alpha, start, steps)
+        want = [start]
+        for _ in range(steps): want.append(want[-1] - alpha*want[-1])
+        assert np.array_equal(fig.path(), want)
+        assert f"now w = {want[-1]:.2f}, loss {want[-1]**2/2:.2f}" in fig.alt()
+        got = load("math/descent.js")("descendQuadratic", [1], [start], alpha, steps)
+        assert np.allclose(np.ravel(got), want, rtol=0, atol=1e-12)

@@ -18,10 +18,10 @@ from cam_course.averages import BetaSlider, MouseSmoother, _noisy_wave
 from cam_course.base.cam_explorer import CamExplorer, explore_maps
 from cam_course.base.figures import Interactive, Tangent, bundle, stylesheet
 from cam_course.data import shapes
-from cam_course.descent import LearningRate
+from cam_course.descent import LearningRate, OneStep
 from cam_course.localization import MapThreshold, center_prior, edge_map
 from cam_course.lr_curve import FourRules
-from cam_course.momentum import PhaseDiagram
+from cam_course.momentum import BallInValley, CyclingBall, PhaseDiagram
 from cam_course.optimizers import OptimizerRace
 from cam_course.plateau import PlateauWatch
 from cam_course.resnet import ResNet18
@@ -53,8 +53,8 @@ def attack() -> AttackExplorer:
 CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {   # by the module
     "figures": [Tangent],
     "averages": [lambda: BetaSlider(_noisy_wave()[1]), MouseSmoother],
-    "surfaces": [LearningRate],
-    "momentum": [PhaseDiagram],
+    "descent": [OneStep, LearningRate],
+    "momentum": [BallInValley, CyclingBall, PhaseDiagram],
     "optimizers": [OptimizerRace],
     "noise": [NoiseEscape],
     "weight_averaging": [AveragedWalk],

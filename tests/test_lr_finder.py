@@ -290,7 +290,7 @@ def test_image_data_and_batches():
 @pytest.mark.parametrize(("call", "says"), [
     (lambda f: f.range_test([]), r"the loader \(list\) gives no batches"),
     (lambda f: f.range_test(iter([])), "gives no batches"),
-    (lambda f: f.range_test([torch.zeros(2, 4)]), r"a batch is a Tensor, not \(input, target\): wrap the loader"),
+    (lambda f: f.range_test([torch.zeros(2, 4)]), r"a batch is a Tensor, not \(input, target\): give a loader of pairs"),
     (lambda f: f.range_test([{"x": 1}]), "a batch is a dict"),
     (lambda f: f.range_test(pairs(), step_mode="log"), "unknown step_mode 'log'"),
     (lambda f: f.range_test(pairs(), start_lr=0), "start_lr must be a number > 0"),

@@ -5,9 +5,16 @@ from jsbox import load
 
 from cam_course.descent import SURFACES, steps_to
 from cam_course.momentum import (
+    _KINK_METHODS,
+    BallInValley,
+    CyclingBall,
     PhaseDiagram,
+    _kink,
+    _kink_path,
+    _kink_slope,
     _measured_rate,
     _spectral_radius,
+    _swing_past,
     best_momentum,
     critical_beta,
     iteration_matrix,
@@ -89,6 +96,11 @@ def test_measured_rate():
     (lambda: best_momentum(-1, 1), "0 < low <= high"),
     (lambda: PhaseDiagram(kappa=0), "kappa must be >= 1"),
     (lambda: PhaseDiagram(beta=1.0), "beta must be in"),
+    (lambda: BallInValley(beta=0.995), r"beta must be in \[0, 0.99\], got 0.995"),
+    (lambda: BallInValley(alpha=2.0), r"alpha must be in \(0, 2\), got 2.0"),
+    (lambda: BallInValley(kappa=0.5), "kappa must be >= 1, got 0.5"),
+    (lambda: CyclingBall(start=4.1), r"start must be in \[-4, 4\], got 4.1"),
+    (lambda: CyclingBall(method="Adam"), "method must be one of heavy ball, Nesterov, plain, got 'Adam'"),
 ])
 def test_bad_input_names_the_value(call, says):
     with pytest.raises(ValueError, match=says): call()
@@ -118,3 +130,52 @@ def test_javascript_agrees():
             got = np.array(js("momentumQuadratic", c, start, lr, beta, 60, nesterov))
             assert np.allclose(got, path, rtol=1e-9, atol=1e-9*max(1, np.abs(path).max()))
             assert js("stepsTo", got, 1e-3) == steps_to(got)
+
+
+def test_the_ball_is_plain_momentum_and_its_numbers_are_those_of_its_path():
+    for beta in (0.0, 0.3, 0.67, 0.9, 0.99):
+        ball = BallInValley(beta=beta)
+        w, z = np.array([-4.0, 2.0]), np.zeros(2)
+        want = [w]
+        for _ in range(3000):
+            z = beta*z + np.array([1/50, 1])*w
+            w = w - 1.9*z
+            want.append(w)
+        assert np.array_equal(ball.path(), want)
+        far = np.abs(want).max(1) >= 4e-3
+        assert ball.steps() == np.flatnonzero(far)[-1] + 1
+        assert ball.swing() == pytest.approx(max(0, max(w[0] for w in want)/4), abs=1e-15)
+        assert f"{ball.steps()} steps" in ball.alt() and f"{ball.swing():.0%}" in ball.alt()
+    fastest = min(np.arange(100)/100, key=lambda b: BallInValley(beta=float(b)).steps())
+    assert fastest == 0.67
+    assert "not at the bottom after 3000 steps" in BallInValley(kappa=1e6).alt()
+
+
+def test_the_kinked_curve():
+    w = np.linspace(-5, 5, 10_001)
+    assert np.allclose((_kink(w + 1e-6) - _kink(w - 1e-6))/2e-6, _kink_slope(w), atol=1e-4)
+    steep = np.diff(_kink_slope(w))/np.diff(w)
+    assert steep.min() == pytest.approx(1) and steep.max() == pytest.approx(25)     # convex, curvatures in [1, 25]
+    assert _KINK_METHODS["heavy ball"][:2] == pytest.approx(best_momentum(1, 25)[:2], abs=1e-15)
+
+
+def test_the_heavy_ball_circles_where_the_others_arrive():
+    path = _kink_path(3.3, "heavy ball", 6000)
+    assert np.allclose(sorted(path[-3:]), [-1.80245, 0.64653, 2.11592], atol=1e-5)
+    assert np.allclose(path[-3:], path[-6:-3], atol=1e-12)
+    starts = np.linspace(-4, 4, 801)
+    for method in ("Nesterov", "plain"): assert np.abs(_kink_path(starts, method, 2000)[-1]).max() < 1e-9
+    assert "goes round" in CyclingBall().alt() and "steps to a thousandth" in CyclingBall(method="plain").alt()
+
+
+def test_javascript_of_the_ball_and_the_circle_agrees():
+    js = load("math/momentum.js")
+    for w in rng.uniform(-4, 4, 50).round(3):
+        assert js("kink", w) == pytest.approx(float(_kink(w)), abs=1e-12)
+        assert js("kinkSlope", w) == pytest.approx(float(_kink_slope(w)), abs=1e-12)
+    for method in _KINK_METHODS:
+        for start in (3.3, *rng.uniform(-4, 4, 8)):
+            assert np.allclose(js("kinkPath", start, method, 100), _kink_path(start, method, 100), rtol=0, atol=1e-9)
+    for beta in (0.0, 0.67, 0.95):
+        path = BallInValley(beta=beta).path(300)
+        assert js("swingPast", path.tolist(), 0) == pytest.approx(_swing_past(path, 0), abs=1e-12)

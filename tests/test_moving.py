@@ -1,10 +1,12 @@
 """The moving figures of the first chapters in a browser: keyboard, mouse, touch, dark mode, phone, reduced motion."""
 
 import pytest
-from figpage import opened
+from figpage import check_playing, opened
 
 from cam_course.averages import BetaSlider, MouseSmoother, _noisy_wave
 from cam_course.base.figures import INK, PALETTE, PALETTE_DARK, Tangent
+from cam_course.descent import OneStep
+from cam_course.momentum import BallInValley, CyclingBall
 
 
 def lines(page):
@@ -144,3 +146,35 @@ def test_figures_on_one_page_do_not_disturb_each_other(browser, tmp_path):
         page.wait_for_timeout(100)
         assert page.locator(".cc-readout").nth(0).inner_text().startswith("x = −1.45")
         assert handles.nth(1).get_attribute("transform") == other
+
+
+def test_one_step_is_taken_at_a_press(browser, tmp_path):
+    with opened(browser, [OneStep()], tmp_path) as page:
+        assert said(page).startswith("After 3 steps: w = −0.86, loss 0.37, slope −0.86. The next step is −0.30 × (−0.86) = 0.26")
+        page.click("text=Take a step")
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.startsWith('After 4 steps: w = −0.60')")
+        page.click("text=Back to the start")
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.startsWith('After 0 steps: w = −2.50')")
+        page.focus(".cc-handle")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.includes('w = −2.40')")
+
+
+@pytest.mark.parametrize("wish", ["no-preference", "reduce"])
+def test_the_ball_rolls_where_motion_is_welcome(browser, tmp_path, wish):
+    with opened(browser, [BallInValley()], tmp_path, reduced_motion=wish) as page:
+        assert said(page) == "β = 0.00: 179 steps to the bottom. Height of the swing: 0 % of the way, past the bottom."
+        check_playing(page, "Let it roll", wish == "no-preference")
+        page.evaluate("""() => { const s = document.querySelector('input[type=range]'); s.value = 0.9;
+                                 s.dispatchEvent(new Event('input')); }""")
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.startsWith('β = 0.90: 132 steps')")
+        assert "43 % of the way" in said(page)
+
+
+def test_the_circle_and_what_breaks_it(browser, tmp_path):
+    with opened(browser, [CyclingBall()], tmp_path) as page:
+        assert "it never arrives. In the end it goes round" in said(page)
+        for w in ("−1.80", "2.12", "0.65"): assert w in said(page)
+        page.check("input[value=Nesterov]")
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.startsWith('Nesterov from w = 3.30: ')")
+        assert "to a thousandth of the start" in said(page)

@@ -165,10 +165,6 @@ def foreign_addresses(path: Path, nb: dict) -> Iterator[str]:
 def test_addresses_are_those_of_settings(): nothing(foreign_addresses, f"settings.ini says {SETTINGS['git_url']}")
 
 
-def test_readme_is_made_from_the_index():
-    assert (ROOT/"README.md").read_text(encoding="utf-8") == readme.readme(), "run: make readme"
-
-
 # ---- outputs
 
 def stale_outputs(path: Path, nb: dict) -> Iterator[str]:

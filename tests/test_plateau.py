@@ -73,13 +73,15 @@ def test_resumed_in_mid_run_is_exact():
         whole.step(loss)
         trace.append(whole.get_last_lr())
     fresh = groups()
-    again = ReduceLROnPlateau(fresh, patience=7)
+    with pytest.raises(ValueError, match=r"patience=1, this ReduceLROnPlateau has patience=7"):
+        ReduceLROnPlateau(groups(), patience=7, cooldown=2).load_state_dict(json.loads(saved[0]))
+    again = ReduceLROnPlateau(fresh, patience=1, cooldown=2)
     again.load_state_dict(json.loads(saved[0]))
     fresh.load_state_dict(saved[1])
     for loss, want in zip(losses[33:], trace[33:], strict=True):
         again.step(loss)
         assert again.get_last_lr() == want
-    assert again.patience == 1 and again.state_dict() == whole.state_dict()
+    assert again.state_dict() == whole.state_dict()
 
 
 def added_group():

@@ -1,49 +1,35 @@
-"""The opening page: one screen that shows what the book does, and a map that says what the table of contents says."""
+"""The opening page: one screen that shows what the book does, and a card for each part of the path."""
 import re
 
 import chapter_map
 import chapters
 import pytest
-import readme
-import stamps
 
 import build
 
 PAGE = chapters.page("CAM course", build.SITE)
 
 
-def test_the_map_is_that_of_the_table_of_contents():
+def test_the_cards_are_those_of_the_table_of_contents():
     assert chapter_map.update(write=False), "run: python book/chapter_map.py"
+    links = re.findall(r"\*\*\[([^\]]+)\]\(([^)]+)\.ipynb\)", chapter_map.cards())
+    firsts = {caption: pages[0] for caption, pages in chapter_map.parts()}
+    assert len(links) == 6 and [(c, f"nbs/{page}") for c, page in links] == [(c, firsts[c]) for c in chapter_map.ASKS]
 
 
-def test_the_map_links_every_page_once_in_order():
-    "Pages that are sections of another (of the API, say) are reached from that one."
-    links = re.findall(r"\]\(([^)]+)\)", chapter_map.table())
-    pages = [re.sub(r"\.\w+$", "", p if "/" not in p else p.removeprefix("../")) for p in links]
-    linked = [p if p.startswith("book/") else f"nbs/{p}" for p in pages]
-    assert linked == [p for p in build.toc_pages()[1:] if not p.startswith("book/api/")]
-
-
-def test_a_part_without_a_question_is_refused(tmp_path):
+def test_every_part_has_a_card_or_stands_behind(tmp_path):
     (tmp_path/"book").mkdir()
     (tmp_path/"book"/"_toc.yml").write_text("root: x\nparts:\n  - caption: Extras\n    chapters:\n      - file: book/a\n")
     (tmp_path/"book"/"a.md").write_text("# A page\n")
-    with pytest.raises(ValueError, match="no question for the part 'Extras'"): chapter_map.table(tmp_path)
+    with pytest.raises(ValueError, match="no question for the part 'Extras'"): chapter_map.cards(tmp_path)
+    (tmp_path/"book"/"_toc.yml").write_text("root: x\nparts:\n  - caption: Start\n    chapters:\n      - file: book/a\n")
+    with pytest.raises(ValueError, match="no part 'Descent'"): chapter_map.cards(tmp_path)
     with pytest.raises(ValueError, match="lost a mark"): chapter_map.filled("no marks here", "x")
 
 
 @pytest.mark.parametrize(("minutes", "said"), [(0.2, "1 min"), (59.4, "59 min"), (60, "1 h"), (74, "1¼ h"), (113, "2 h")])
 def test_times_are_rounded_as_one_says_them(minutes, said):
     assert chapter_map.hours(minutes) == said.replace(" ", "\u00a0")
-
-
-def test_the_readme_shows_the_opening_picture():
-    data, alt = readme.opening(stamps.load(chapters.chapter("CAM course")))
-    assert (stamps.ROOT/readme.PICTURE).read_bytes() == data, "run: make readme"
-    text = (stamps.ROOT/"README.md").read_text(encoding="utf-8")
-    assert f"![{alt}]({readme.PICTURE})" in text
-    local = re.findall(r"(?:\]\(|src=\")(?!https?:|#)([^)\"]+)", text)
-    assert len(local) > 40 and not [p for p in local if not (stamps.ROOT/p).exists()]
 
 
 @pytest.fixture

@@ -134,6 +134,11 @@ def test_it_runs_up_to_the_exercises(name, made, monkeypatch, warm_kernels):
         execute.execute(path, smoke=True)
 
 
+def test_what_the_notes_say_stays():
+    text = "Before\n\n<details><summary>What the notes say</summary>\n\nHalf of it.\n\n</details>"
+    assert student.without_folds(text + "\n\n<details><summary>Answer</summary>\n\n42\n\n</details>") == text
+
+
 @pytest.mark.parametrize("text", [
     "### Exercise: x\n\n<details><summary>Solution</summary>\n\nIt is 42.",
     "### Exercise: x\n\n<details><summary>What we found</summary>\n\nIt is 42.\n\n</details>",

@@ -10,7 +10,9 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ..base.cifar10 import SOURCES
-from ..base.core import Precision, check_choice, check_flag, check_number, get_device, resolve_precision
+from cam_course.base.core import (
+    Precision, check_choice, check_flag, check_number, check_run_name, get_device, resolve_precision,
+)
 from ..resnet import Norm, Pool
 
 # %% ../../nbs/app/config.ipynb #405f2561
@@ -154,6 +156,8 @@ class TrainConfig:
             raise ValueError("scheduler 'plateau' decides by a held-out loss, but held_out is 0: set held_out=0.1")
         if self.model == "whitened" and (self.norm, self.pool, self.residual) != ("batch", "avg", True):
             raise ValueError("norm, pool and residual are choices of the ResNets: leave them out, or set model='resnet18'")
+        if self.name is not None:
+            check_run_name(self.name)
         device = get_device(self.device, here=False)
         if self.precision != "auto":
             resolve_precision(self.precision, device)
@@ -177,6 +181,19 @@ def _described(f: Field, hint: Any) -> Setting:
 _HINTS = get_type_hints(TrainConfig)
 SETTINGS = {f.name: _described(f, _HINTS[f.name]) for f in fields(TrainConfig)}  # every field of `TrainConfig`, by name
 CHANGEABLE = [name for name, s in SETTINGS.items() if not s.result and name not in ("runs", "name")]  # when a run goes on
+CHANGEABLE += ["epochs"]  # more of them, see `check_epochs`
+_ENDLESS = ("constant", "plateau")  # schedules that don't know the end
+
+
+def check_epochs(begun: TrainConfig, epochs: int) -> None:
+    "`ValueError` unless a run that was begun so may go on to `epochs`: more than planned, under a schedule that doesn't know the end."
+    if epochs == begun.epochs:
+        return
+    if epochs < begun.epochs:
+        raise ValueError(f"epochs may only grow when a run goes on: it was made with epochs={begun.epochs}, not {epochs}")
+    if begun.scheduler not in _ENDLESS:
+        raise ValueError(f"a run can't go on to {epochs} epochs under scheduler {begun.scheduler!r}: it was made with epochs={begun.epochs}, "
+                         "and its rates are planned for them. Give the new run another name")
 
 # %% ../../nbs/app/config.ipynb #1ad3295d
 RECIPES: dict[str, TrainConfig] = {

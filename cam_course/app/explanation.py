@@ -19,7 +19,7 @@ from .factory import load_model
 from ..base.core import DataError, atomic_write
 from ..base.figures import INK, MUTED, PALETTE, style
 from ..base.rendering import draw_caption, overlay, shorten_label
-from ..base.target_layers import check_layer, eval_mode
+from ..base.target_layers import Scores, ScoringNet, bare_model, check_layer, eval_mode
 from ..base.weights import SHIPPED, read_weights
 from ..gradcam import GradCAM
 from ..photographs import PhotoNet, imagenet_net, open_photograph
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/app/explanation.ipynb #fa7b734b
 def find_net(
     model: str | Path | nn.Module | PhotoNet,  # see below
+    scores: Scores = None,  # of a module: where the scores are in what it returns
 ) -> PhotoNet:
     """A network with all that belongs to it, from whatever names it.
 
@@ -42,8 +43,8 @@ def find_net(
     if isinstance(model, PhotoNet):
         return model
     if isinstance(model, nn.Module):
-        return _module_net(model)
-    path = Path(model).expanduser()
+        return _module_net(model, scores)
+    path = Path(model).expanduser() if isinstance(model, str | Path) else bare_model(model)  # which refuses the rest
     if str(model) in SHIPPED or path.suffix == ".safetensors":
         return _file_net(model if str(model) in SHIPPED else path)
     if (path/"config.json").is_file() or (len(path.parts) > 1 and path.is_dir()):
@@ -52,14 +53,13 @@ def find_net(
     return imagenet_net(name.removeprefix("torchvision/"), "torchvision" if name.startswith("torchvision/") else None)
 
 
-def _module_net(model: nn.Module) -> PhotoNet:
+def _module_net(model: nn.Module, scores: Scores) -> PhotoNet:
     "Somebody's own network; its classes are numbers."
     x = next(model.parameters(), torch.zeros(0)).new_zeros(1, 3, 224, 224)
-    with eval_mode(model), torch.no_grad():
-        scores = model(x)
-    if not isinstance(scores, Tensor) or scores.ndim != 2:
-        raise ValueError("the model must return scores (N, classes): wrap it in a module that does")
-    return PhotoNet(model, tuple(f"class {k}" for k in range(scores.shape[1])), source=type(model).__name__)
+    net = ScoringNet(model, scores, layers=True, gradients=True)
+    with eval_mode(net), torch.no_grad():
+        names = tuple(f"class {k}" for k in range(net(x).shape[1]))
+    return PhotoNet(net.model, names, source=type(net.model).__name__, scores=scores)
 
 # %% ../../nbs/app/explanation.ipynb #75113f41
 def _file_net(weights: str | Path) -> PhotoNet:
@@ -160,14 +160,15 @@ def explain(
     model: str | Path | nn.Module | PhotoNet = "mobilenet_v2",  # see `find_net`
     layer: str | None = None,  # whose map; None: the network's own choice, its deepest layer that has a map
     target: int | str | None = None,  # class, by name or number; None: the answer
+    scores: Scores = None,  # of a module: where the scores are in what it returns; see `GradCAM`
 ) -> Explanation:
     "Ask a network what it sees in a photograph, and where. Raises what `open_photograph` and `find_net` raise."
-    net = find_net(model)
+    net = find_net(model, scores)
     picture = open_photograph(image)
     x = net.load(picture)
-    device = next(net.model.parameters()).device
+    device = next(net.model.parameters(), x).device
     chosen = None if target is None else net.index(target)
-    found = GradCAM(net.model, layer or net.layer).explain(net.normalize(x[None].to(device)), chosen)
+    found = GradCAM(net.scoring(), layer or net.layer).explain(net.normalize(x[None].to(device)), chosen)
     square = net.square(*picture.size)
     scale = min(1, _LARGEST/max(picture.size))
     width, height = (max(1, round(scale*side)) for side in picture.size)

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .config import CHANGEABLE, SETTINGS, TrainConfig
+from .config import CHANGEABLE, SETTINGS, TrainConfig, check_epochs
 from .factory import build_model, build_trainer, build_transform, load_images
-from .trainer import Interrupted
+from .trainer import Interrupted, Trainer
 from ..base.checkpoints import FolderInUse, lock_folder
 from cam_course.base.core import (
     DataError, check_choice, create_run_dir, environment, get_device, memory_format, resolve_precision, write_json,
@@ -106,9 +106,17 @@ def run(
     resolve_precision(config.precision, get_device(config.device))
     if found := _together(lambda: _find_folder(config) if resume else None):
         said = {name: value for name in CHANGEABLE if (value := getattr(config, name)) != SETTINGS[name].default}
-        return resume_run(found, figures, **said)
+        return resume_run(found, figures, **{**said, "epochs": config.epochs})
     train, test = load_images(config)
-    return _train(config, train, test, _together(lambda: _make_folder(config, train)), figures)
+    _check_fit(config, train)
+    folder = _together(lambda: Path(config.runs) / (config.name or _default_name(config)))
+    trainer = build_trainer(config, train, test, folder)  # which checks the rest; nothing is made before
+    _together(lambda: _make_folder(config, folder, train.name))
+    return _train(config, trainer, folder, figures)
+
+
+def _default_name(config: TrainConfig) -> str:
+    return f"{config.recipe}-w{config.width}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def _find_folder(config: TrainConfig) -> Path | None:
@@ -116,23 +124,23 @@ def _find_folder(config: TrainConfig) -> Path | None:
     folder = Path(config.runs) / config.name if config.name else None
     if folder is None or not (folder / "config.json").exists():
         return None
-    there, asked = read_config(folder).result_settings(), config.result_settings()
+    begun = read_config(folder)
+    there, asked = begun.result_settings(), config.result_settings()
+    check_epochs(begun, config.epochs)
     for key, value in asked.items():
-        if there[key] != value:
+        if there[key] != value and key != "epochs":
             remedy = "give the new run another name"
             raise ValueError(f"run {config.name!r} was made with {key}={there[key]!r}, not {value!r}: {remedy}")
     return folder
 
 
-def _make_folder(config: TrainConfig, train: ImageData) -> Path:
-    "A new run folder, with what the run is about to do."
-    _check_fit(config, train)
-    folder = create_run_dir(config.runs, config.name or f"{config.recipe}-w{config.width}-{time.strftime('%Y%m%d-%H%M%S')}")
+def _make_folder(config: TrainConfig, folder: Path, data_name: str) -> None:
+    "Make the run folder, with what the run is about to do."
+    create_run_dir(folder.parent, folder.name)
     with lock_folder(folder):  # of two processes that make the same folder at once, one gets it
         if (folder / "config.json").exists():
             raise FolderInUse(f"run folder {str(folder)!r} has just been taken: give another name")
-        write_json(folder / "config.json", {**dataclasses.asdict(config), "data_name": train.name})  # now it is a run
-    return folder
+        write_json(folder / "config.json", {**dataclasses.asdict(config), "data_name": data_name})  # now it is a run
 
 # %% ../../nbs/app/main.ipynb #1a43ddd8
 def _check_fit(config: TrainConfig, train: ImageData) -> None:
@@ -165,12 +173,26 @@ def _begin(folder: Path, config: TrainConfig, stack: contextlib.ExitStack) -> No
         write_json(folder / "environment.json", environment(get_device(config.device)))
 
 
-def _train(config: TrainConfig, train: ImageData, test: ImageData, folder: Path, figures: bool = True) -> Run:
+def _note(folder: Path, config: TrainConfig, notes: list[str]) -> None:
+    "Keep the files true to a run that goes on: what was changed in its configuration, and other threads or another machine."
+    file = folder / "config.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    now = {name: value for name, value in dataclasses.asdict(config).items() if name in CHANGEABLE}
+    if any(values.get(name) != value for name, value in now.items()):
+        write_json(file, {**values, **now})
+    file = folder / "environment.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    if notes and values.get("changed") != (told := "; ".join(notes)):
+        write_json(file, {**values, "changed": told})
+
+
+def _train(config: TrainConfig, trainer: Trainer, folder: Path, figures: bool = True) -> Run:
     "Train from the newest checkpoint in `folder` (or from the start), then draw what there is to see."
+    test = trainer.test
     with contextlib.ExitStack() as stack, _how_to_go_on(folder):
         _together(lambda: _begin(folder, config, stack))
-        trainer = build_trainer(config, train, test, folder)
         trainer.resume()
+        _together(lambda: _note(folder, config, trainer.notes))
         trainer.fit()
         first = trainer.accelerator.is_main_process
         if config.tta and "tta_accuracy" not in trainer.history[-1]:
@@ -247,12 +269,16 @@ def read_config(folder: str | Path) -> TrainConfig:
 def resume_run(folder: str | Path, figures: bool = True, **changes: Any) -> Run:
     """Go on with an interrupted run, or load a finished one.
 
-    `changes` may set what the result doesn't depend on: `device`, `data_dir`, `gallery`, ... (see `CHANGEABLE`).
+    `changes` may set what the result doesn't depend on: `device`, `data_dir`, `gallery`, ... (see `CHANGEABLE`). With
+    more `epochs` a run goes on after its end, if its schedule doesn't know the end ("constant", "plateau").
     """
     folder = Path(folder)
     for key in changes:
         check_choice("change on resuming", key, CHANGEABLE)
-    config = dataclasses.replace(read_config(folder), runs=str(folder.parent), name=folder.name, **changes)
+    begun = read_config(folder)
+    config = dataclasses.replace(begun, runs=str(folder.parent), **changes)
+    object.__setattr__(config, "name", folder.name)  # whatever it is called now
+    check_epochs(begun, config.epochs)
     resolve_precision(config.precision, get_device(config.device))
     train, test = load_images(config)
     _check_fit(config, train)
@@ -263,13 +289,19 @@ def resume_run(folder: str | Path, figures: bool = True, **changes: Any) -> Run:
             if not any(folder.glob("checkpoints/*.safetensors")):
                 raise
             warnings.warn(f"{error}; taken from the newest checkpoint instead", stacklevel=2)
-    return _train(config, train, test, folder, figures)
+    return _train(config, build_trainer(config, train, test, folder), folder, figures)
 
 
 def _is_finished(config: TrainConfig, folder: Path) -> bool:
     "Whether everything is there (the command `report` writes a page for half a training too)."
     files = ("history.csv", "last.safetensors", "figures/alt.json", "report.html")
-    return all((folder / f).exists() for f in files) and len(History.from_csv(folder / "history.csv")) >= config.epochs
+    try:
+        return all((folder / f).exists() for f in files) and len(History.from_csv(folder / "history.csv")) >= config.epochs
+    except DataError as error:  # what the history says is in the checkpoints too
+        if not any(folder.glob("checkpoints/*.safetensors")):
+            raise DataError(f"{error}; but there is none in {str(folder)!r}: begin a new run") from error
+        warnings.warn(str(error), stacklevel=3)
+        return False
 
 # %% ../../nbs/app/main.ipynb #313708b6
 def _load_finished(config: TrainConfig, folder: Path, train: ImageData, test: ImageData) -> Run:

@@ -181,7 +181,8 @@ def write_report(folder: str | Path) -> Path:
     return folder / "report.html"
 
 # %% ../../nbs/app/report.ipynb #bbd710a4
-_CODE = {"model": "models/resnet.py", "utils": "transforms.py, gradcam.py, gallery.py, trainer.py", "main": "main.py"}
+_CODE = {"model": "resnet.py", "utils": "transforms.py, gradcam.py, gallery.py, app/trainer.py", "main": "app/main.py"}
+_NAMES = {"resnet18": "ResNet18", "resnet34": "ResNet34", "whitened": "WhitenedNet", "cifar10": "CIFAR-10"}
 
 
 def _repository() -> str:
@@ -228,7 +229,9 @@ def write_submission(
     )
     (out / "figures").mkdir(parents=True, exist_ok=True)
     remove_leftovers(out)
-    lines = ["# ResNet18 on CIFAR-10: submission", "", _markdown(summary, keep="*"), "", "## Code", "", *links, "", "## Training log", ""]
+    what = (str(config["model"]), str(config.get("data_name", config["dataset"])))
+    title = " on ".join(_markdown(_NAMES.get(word, word)) for word in what)
+    lines = [f"# {title}: submission", "", _markdown(summary, keep="*"), "", "## Code", "", *links, "", "## Training log", ""]
     lines += ["```text", (folder / "log.txt").read_text("utf-8").rstrip(), "```", ""]
     for name, heading in _SECTIONS.items():
         if name in words:

@@ -5,8 +5,11 @@ __all__ = ['Interrupted', 'Trainer', 'TensorBoardLogger']
 
 # %% ../../nbs/app/trainer.ipynb #173bca28
 import contextlib
+import hashlib
+import inspect
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -22,22 +25,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, OneCycleLR
+from torch.utils._pytree import tree_map_only
 from tqdm.auto import tqdm
 
 from ..base.checkpoints import Checkpoints, lock_folder
 from cam_course.base.core import (
-    ChosenPrecision, DataError, check_flag, check_number, get_device, get_rng_state, memory_format, resolve_precision,
-    set_rng_state, write_text,
+    ChosenPrecision, DataError, check_flag, check_number, get_device, get_rng_state, memory_format, preserved,
+    resolve_precision, set_rng_state, write_text,
 )
 from ..base.weights import write_weights
-from ..data import ImageData
-from ..training import LOG_HEADER, History, Meter, epoch_batches, evaluate, log_line, train_step
+from ..data import LoadedBatches, opened
+from ..training import LOG_HEADER, History, Meter, epoch_batches, evaluate, log_line, moved, train_step
 from ..transforms import Compose, Normalize, check_transform
 
 # %% ../../nbs/app/trainer.ipynb #011d6856
 def _scheduler_interval(scheduler: Any) -> str:
-    'When a scheduler steps: "batch", "epoch", "plateau" (each epoch, with the held-out loss) or "never".'
+    'When a scheduler steps: "batch", "epoch", "plateau" (each epoch, with what was held out) or "never".'
     if scheduler is None:
         return "never"
     if hasattr(scheduler, "num_bad_epochs"):  # torch's ReduceLROnPlateau, and ours
@@ -129,16 +133,31 @@ class Interrupted(KeyboardInterrupt):
         self.signal = number
 
 # %% ../../nbs/app/trainer.ipynb #71f4ae99
-def _accelerator(device: torch.device, precision: ChosenPrecision) -> Any:
-    "An Accelerator for this device and precision; in one process its global state is made anew when these change."
+@contextlib.contextmanager
+def _own_state(state: dict[str, dict[str, Any]]) -> Iterator[None]:
+    "Inside the block Accelerate's process-wide settings are those in `state`; a user's own Accelerator keeps its."
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    kinds = [AcceleratorState, GradientState]
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:  # several processes found each other once, for all
+        kinds.append(PartialState)
+    theirs = [vars(kind)["_shared_state"] for kind in kinds]
+    for kind in kinds:
+        kind._shared_state = state.setdefault(kind.__name__, {})
+    try:
+        yield
+    finally:
+        for kind, old in zip(kinds, theirs, strict=True):
+            kind._shared_state = old
+
+
+def _accelerator(device: torch.device, precision: ChosenPrecision, state: dict[str, dict[str, Any]] | None = None) -> Any:
+    "An Accelerator for this device and precision, with process-wide settings of its own."
     from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
 
     mixed = "no" if precision.format == "fp32" else precision.format
-    state = AcceleratorState._shared_state
-    if state and AcceleratorState().num_processes == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision=mixed, cpu=device.type == "cpu")
+    with _own_state({} if state is None else state):
+        return Accelerator(mixed_precision=mixed, cpu=device.type == "cpu")
 
 
 def _pays(device: torch.device) -> bool:
@@ -146,6 +165,16 @@ def _pays(device: torch.device) -> bool:
     from torch.utils._triton import has_triton
 
     return device.type == "cuda" and has_triton()
+
+
+def _plain(model: Any) -> nn.Module:
+    "The net itself, of one that `torch.compile` made from it; `ValueError` for what isn't a net, or is one for several GPUs."
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise ValueError(f"give the net itself, model.module: {type(model).__name__} is not needed (`accelerate launch` uses several GPUs)")
+    model = getattr(model, "_orig_mod", model)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be an nn.Module from images to logits, got {model!r}")
+    return model
 
 # %% ../../nbs/app/trainer.ipynb #ce7452d3
 def _like(saved: Any, param: Tensor) -> Any:
@@ -166,25 +195,32 @@ class Trainer:
     """Train `model` on `train`, measure it on `test` after each epoch, and be able to go on after any interruption.
 
     Any `nn.Module` from images to logits, any torch optimizer on its parameters, any scheduler (`_scheduler_interval`).
-    `fit()` returns the `History`; afterwards the model holds the final weights (the averaged ones with `ema_decay`).
+    `fit()` returns the `History`; afterwards the model holds the final weights (the averaged ones with `ema_decay`, the
+    best ones with `keep_best`). Parts that are in eval mode (`bn.eval()`) stay so; a net that is so as a whole is trained.
+
+    `train`, `test` and `held_out` may be DataLoaders too: of pairs (images, labels), augmented and normalized by their
+    data sets. Wrong use raises `ValueError` here, before anything is made.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        train: ImageData,
-        test: ImageData,
+        train: Any,  # an `ImageData`, or a DataLoader (or data set) of float images and labels
+        test: Any,  # as `train`
         optimizer: Optimizer,
         scheduler: Any = None,
         *,
         epochs: int = 20,
-        batch_size: int = 128,  # over all processes together
+        batch_size: int = 128,  # over all processes together; a DataLoader has its own
         transform: Any = None,  # augmentation of training images (`draw`/`apply`)
         normalize: Callable[[Tensor], Tensor] | None = None,  # None: `Normalize.of(train)`
-        held_out: ImageData | None = None,  # what a plateau scheduler watches
+        held_out: Any = None,  # as `train`: what decides (plateau scheduler, `early_stopping`, `keep_best`)
         label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | Tensor | None = None,  # of the classes in the training loss
         clip_norm: float | None = None,  # longest gradient allowed
         ema_decay: float = 0.0,  # > 0: also average the weights; the average is what is measured and kept
+        early_stopping: int | None = None,  # end after so many epochs without a lower held-out loss
+        keep_best: bool = False,  # end with the weights of the epoch with the lowest held-out loss
         seed: int = 0,  # of order and augmentation
         device: str | torch.device = "auto",
         precision: str = "auto",  # "auto", "fp32", "bf16", "fp16"
@@ -195,24 +231,42 @@ class Trainer:
         callbacks: Sequence[Any] = (),  # objects with any of on_epoch_end(trainer), on_fit_end(trainer)
         progress: bool | None = None,  # None: a bar where somebody is looking
     ):
-        _check_arguments(locals())
-        self.precision = resolve_precision(precision, get_device(device))
-        self.accelerator = _accelerator(get_device(device), self.precision)
+        given = locals()
+        for name in ("train", "test", "held_out"):
+            if given[name] is not None:
+                given[name] = opened(name, given[name], batch_size, shuffle=name == "train")
+        train, test, held_out, given["model"] = given["train"], given["test"], given["held_out"], _plain(model)
+        _check_arguments(given)
+        self.compiler = getattr(model, "dynamo_ctx", None)  # of a model that is compiled already
+        self.asked, self.precision = precision, resolve_precision(precision, get_device(device))
+        self.shared: dict[str, dict[str, Any]] = {}
+        self.accelerator = _accelerator(get_device(device), self.precision, self.shared)
         self.device, self.run_dir = self.accelerator.device, Path(run_dir) if run_dir else None
+        model = given["model"]
         self.memory_format = memory_format(model, self.device)
         self.model = model.to(self.device, memory_format=self.memory_format)
         self.train, self.test, self.held_out, self.optimizer = train, test, held_out, optimizer
         self.scheduler, self.interval = scheduler, _scheduler_interval(scheduler)
         self.checkpoint_seconds, self.callbacks, self.progress = checkpoint_seconds, list(callbacks), progress
         self.epochs, self.batch_size, self.seed, self.clip_norm = int(epochs), int(batch_size), int(seed), clip_norm
+        self.steps_per_epoch = _steps(train, self.batch_size)
+        self.early_stopping, self.keep_best = early_stopping, keep_best
         self.about = _described(model, train, dict(about or {}))
-        self.loss_fn = partial(F.cross_entropy, label_smoothing=label_smoothing)
+        weights = None if class_weights is None else torch.as_tensor(class_weights).float().to(self.device)
+        self.loss_fn = partial(F.cross_entropy, weight=weights, label_smoothing=label_smoothing)
         self.transform = Compose(transform) if isinstance(transform, list | tuple) else transform
-        self.normalize, self.ema = normalize or Normalize.of(train), _averaged(model, ema_decay) if ema_decay else None
-        self.compile = _pays(self.device) if compile is None else compile
+        self.normalize = normalize or (_as_it_is if isinstance(train, LoadedBatches) else Normalize.of(train))
+        self.normalizes_all = normalize is not None
+        self.ema = _averaged(model, ema_decay) if ema_decay else None
+        self.compile = _pays(self.device) or self.compiler is not None if compile is None else compile
         self.checkpoints = Checkpoints(self.run_dir / "checkpoints") if self.run_dir else None
         self.epoch = self.batch = self.step = 0  # finished epochs, batches into the next, steps in all
         self.elapsed, self.meter, self.history, self.lrs = 0.0, Meter(self.device), History(), list[float]()
+        self.eval_parts: list[str] = []  # names of the parts that the user keeps in eval mode
+        self.best: dict[str, Tensor] | None = None  # with `keep_best`: the weights of the best epoch so far
+        self.notes: list[str] = []  # what changed on the way, for the log
+        _probe(self)
+        self.settings = _settings(self, given)
 
     @property
     def best_model(self) -> nn.Module:
@@ -222,10 +276,15 @@ class Trainer:
 
     def fit(self) -> History:
         "Train up to `epochs` epochs, from wherever the state is; raises `TrainingDiverged` or `Interrupted`."
-        return _fit(self)
+        with _own_state(self.shared):
+            return _fit(self)
 
     def resume(self) -> bool:
-        "Load the newest whole checkpoint of `run_dir`; False if there is none. Raises `DataError` for one that does not fit."
+        """Load the newest whole checkpoint of `run_dir`; False if there is none.
+
+        Raises `DataError` for one that doesn't fit: each argument that the next step depends on must be as it was, or
+        the message names it. What may change is listed in `_MAY_CHANGE`.
+        """
         state = self.checkpoints.latest() if self.checkpoints else None
         if state is not None:
             try:
@@ -235,7 +294,7 @@ class Trainer:
                 raise DataError(f"the checkpoint in {where!r} is of another training: {error}") from error
         return state is not None
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         "Print a line without breaking a progress bar (the first process only)."
         if self.accelerator.is_main_process:
             tqdm.write(line)
@@ -249,38 +308,103 @@ def _check_arguments(given: dict[str, Any]) -> None:
     check_number("checkpoint_seconds", given["checkpoint_seconds"], 0)
     if given["clip_norm"] is not None:
         check_number("clip_norm", given["clip_norm"], 0, open_low=True)
+    if given["early_stopping"] is not None:
+        check_number("early_stopping", given["early_stopping"], 1, integer=True)
+    check_flag("keep_best", given["keep_best"])
     if given["compile"] is not None:
         check_flag("compile", given["compile"])
-    if len(given["train"]) < given["batch_size"]:
-        raise ValueError(f"batch_size {given['batch_size']} is more than the {len(given['train'])} training images")
-    _check_objects(given["optimizer"], given["scheduler"], given["epochs"] * (len(given["train"]) // given["batch_size"]))
+    train, scheduler = given["train"], given["scheduler"]
+    loaded = isinstance(train, LoadedBatches)
+    if not loaded and len(train) < given["batch_size"]:
+        raise ValueError(f"batch_size {given['batch_size']} is more than the {len(train)} training images")
+    steps = _steps(train, given["batch_size"])
+    _check_objects(given["model"], given["optimizer"], scheduler, given["epochs"] * steps)
+    _check_length(scheduler, given["epochs"], steps)
     if (transform := given["transform"]) is not None:
+        if loaded:
+            raise ValueError("transform= augments an ImageData: a DataLoader's data set does it itself, so leave it out")
         for one in transform if isinstance(transform, list | tuple) else [transform]:
             check_transform(one)
-    if _scheduler_interval(given["scheduler"]) == "plateau" and given["held_out"] is None:
-        raise ValueError(
-            "ReduceLROnPlateau watches a held-out loss, never the test set: train, held_out = train.split(0.1, seed=0)"
-        )
+    if loaded and given["run_dir"] and getattr(train.loader, "persistent_workers", False):
+        raise ValueError("make the DataLoader with persistent_workers=False: the draws of workers that live on can't be had again")
+    if given["held_out"] is None:
+        remedy = "train, held_out = train.split(0.1, seed=0)"
+        if _scheduler_interval(scheduler) == "plateau":
+            what = "accuracy" if getattr(scheduler, "mode", "min") == "max" else "loss"
+            raise ValueError(f"ReduceLROnPlateau watches a held-out {what}, never the test set: {remedy}")
+        for name in ("early_stopping", "keep_best"):
+            if given[name]:
+                raise ValueError(f"{name} decides by a held-out loss, never by the test set: {remedy}, and held_out=held_out")
+    _check_class_weights(given["class_weights"])
 
 
-def _check_objects(optimizer: Any, scheduler: Any, steps: int) -> None:
-    "`ValueError` for a class or a word in the place of an optimizer or a schedule, with what to write instead."
+def _steps(train: Any, batch_size: int) -> int:
+    "Batches of an epoch; those in memory leave the last, incomplete one out."
+    return train.steps if isinstance(train, LoadedBatches) else len(train) // batch_size
+
+
+def _check_class_weights(weights: Any) -> None:
+    if weights is None:
+        return
+    try:
+        numbers = torch.as_tensor(weights).float()
+    except (TypeError, ValueError, RuntimeError):
+        numbers = torch.tensor(-1.0)
+    if numbers.ndim != 1 or not (numbers.isfinite().all() and numbers.min() >= 0 and numbers.max() > 0):
+        raise ValueError(f"class_weights must be one number >= 0 for each class, not all 0, got {weights!r}")
+
+
+def _check_objects(model: nn.Module, optimizer: Any, scheduler: Any, steps: int) -> None:
+    "`ValueError` for what can't be this net's optimizer or schedule, with what to write instead."
     if not isinstance(optimizer, Optimizer):
         name = optimizer.__name__ if isinstance(optimizer, type) else "torch.optim.SGD"
         raise ValueError(f"give an optimizer that holds the weights, {name}(model.parameters(), lr=0.1): got {optimizer!r}")
+    again, own = f"{type(optimizer).__name__}(model.parameters(), ...)", {id(p) for p in model.parameters()}
+    if any(id(p) not in own for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError(f"the optimizer holds weights of another model, not of this one: make it anew, {again}")
+    if not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError("the optimizer has nothing to train: every weight has requires_grad=False")
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise ValueError(f"{type(optimizer).__name__} asks for the loss several times a step, on the same batch, which this loop "
+                         "doesn't give: take torch.optim.SGD, AdamW or another of one gradient a step")
     if isinstance(scheduler, str | type):
         name = scheduler.__name__ if isinstance(scheduler, type) else "OneCycleLR"
         remedy = f"OneCycleLR(optimizer, max_lr=0.1, total_steps={steps})" if name == "OneCycleLR" else f"{name}(optimizer, ...)"
         raise ValueError(f"give a schedule that holds the optimizer, {remedy}: got {scheduler!r}")
+    if scheduler is None:
+        return
+    if lacking := [name for name in ("step", "state_dict", "load_state_dict") if not hasattr(scheduler, name)]:
+        raise ValueError(f"a scheduler needs step, state_dict and load_state_dict: {scheduler!r} lacks {', '.join(lacking)}")
+    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+        raise ValueError(f"the scheduler moves the rate of another optimizer: make it anew, {type(scheduler).__name__}(optimizer, ...)")
 
 
-def _described(model: nn.Module, train: ImageData, about: dict[str, Any]) -> dict[str, Any]:
+def _check_length(scheduler: Any, epochs: int, steps: int) -> None:
+    "Compare a schedule that knows its end with what is planned: too short is a `ValueError`, too long a warning."
+    kind, total = type(scheduler).__name__, getattr(scheduler, "planned_steps", getattr(scheduler, "total_steps", None))
+    if isinstance(total, int) and _scheduler_interval(scheduler) == "batch":
+        planned, remedy = epochs * steps, f"make it with total_steps={epochs * steps}"
+        unit = f"steps ({epochs} epochs of {steps})"
+    elif kind == CosineAnnealingLR.__name__ and _scheduler_interval(scheduler) == "epoch" and hasattr(scheduler, "T_max"):
+        total, planned, unit, remedy = scheduler.T_max, epochs, "epochs", f"make it with T_max={epochs}"
+    else:
+        return
+    if total < planned:
+        raise ValueError(f"{kind} ends after {total}, but the training has {planned} {unit}: {remedy}")
+    if total > planned:
+        warnings.warn(f"{kind} is made for {total}, but the training has {planned} {unit} and ends before the rate is low: {remedy}, "
+                      "unless you mean to go on later", stacklevel=4)
+
+
+def _described(model: nn.Module, train: Any, about: dict[str, Any]) -> dict[str, Any]:
     "What the file of weights will say of them; the net says how it is built, if it is one of ours."
     architecture = getattr(model, "architecture", dict)
     net = {"model": type(model).__name__, **(architecture() if callable(architecture) else {})}
-    data = {"dataset": train.name, "class_names": train.class_names, "image_size": train.image_size}
+    data = {"dataset": train.name, "class_names": train.class_names}
+    data |= {name: value for name in ("image_size", "mean", "std") if (value := getattr(train, name, None)) is not None}
     try:
-        return json.loads(json.dumps({**about, **net, **data, "mean": train.mean, "std": train.std}))
+        return json.loads(json.dumps({**about, **net, **data}))
     except (TypeError, ValueError) as error:
         raise ValueError(f"about={about!r} can't be written with the weights: {error}") from error
 
@@ -289,6 +413,177 @@ def _averaged(model: nn.Module, decay: float) -> nn.Module:
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def _as_it_is(x: Any) -> Any:
+    return x
+
+# %% ../../nbs/app/trainer.ipynb #4tra1n02
+def _probe(trainer: Trainer) -> None:
+    "`ValueError` unless the net gives logits for the images, as many as there are classes. Nothing is changed by it."
+    t = trainer
+    weights = t.loss_fn.keywords["weight"]
+    with preserved(t.model), torch.no_grad():
+        t.model.eval()
+        for name in ("train", "test", "held_out"):
+            if (data := getattr(t, name)) is None:
+                continue
+            if isinstance(data, LoadedBatches) != isinstance(t.train, LoadedBatches) and not t.normalizes_all:
+                raise ValueError(f"train and {name} are not of one kind: a DataLoader normalizes its images itself, an ImageData holds bytes. "
+                                 "Give both in one way, or normalize=, which is then applied to both")
+            x, y = _one(t, data, augmented=name == "train")
+            shape = f"{tuple(x.shape[1:])} " if isinstance(x, Tensor) else ""
+            try:
+                logits = t.model(moved(x, t.device, t.memory_format))
+            except (RuntimeError, TypeError) as error:
+                raise ValueError(f"the net can't take the {shape}images of {name}: {error}") from error
+            if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(y):
+                got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+                remedy = "wrap it in an nn.Module whose forward returns them alone"
+                raise ValueError(f"the net gives {got} for one image of {name}, not logits (1, classes): {remedy}")
+            t.outputs = outputs = logits.shape[1]
+            classes = max(len(data.class_names), int(y.max()) + 1) if isinstance(data, LoadedBatches) else int(data.y.max()) + 1
+            if outputs < classes:
+                raise ValueError(f"the net has {outputs} outputs, but {name} has {classes} classes: make it with num_classes={classes}, "
+                                 f"or give it a last layer nn.Linear(..., {classes})")
+            if weights is not None and len(weights) != outputs:
+                raise ValueError(f"class_weights has {len(weights)} numbers, but the net {outputs} outputs: give one for each")
+
+
+def _one(trainer: Trainer, data: Any, augmented: bool) -> tuple[Any, Tensor]:
+    "One image as the net will see it, and its label."
+    t = trainer
+    if isinstance(data, LoadedBatches):
+        x, y = data.first()
+        return t.normalize(moved(x, t.device)), y
+    x = data.x[:1].to(t.device)
+    if augmented and t.transform is not None:
+        x, _ = next(epoch_batches(data.subset(slice(1)), 1, t.transform, device=t.device))
+        x = x.to(data.x.dtype)
+    return t.normalize(x), data.y[:1]
+
+# %% ../../nbs/app/trainer.ipynb #4tra1n04
+_MAY_CHANGE = {  # argument of `Trainer` -> what another value means when a training goes on
+    "epochs": "more of them: the training goes on after its end, if its schedule doesn't know the end (none, StepLR, "
+              "ExponentialLR, ReduceLROnPlateau) or was made for the longer plan from the beginning",
+    "early_stopping": "counted anew, from the whole history",
+    "device": "the numbers differ in their last digits; the log says so",
+    "precision": "'auto' may find another format on another machine; the log says so",
+    "compile": "the numbers may differ in their last digits",
+    "run_dir": "the folder may be moved, or be a copy",
+    "checkpoint_seconds": "how often it is saved, not what",
+    "about": "the description of the weights",
+    "callbacks": "they look on",
+    "progress": "the bar",
+}
+
+
+def _settings(trainer: Trainer, given: dict[str, Any]) -> dict[str, Any]:
+    "What the next step depends on and a new trainer may be given otherwise: by name, as plain values."
+    t, model = trainer, trainer.model
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = [{**{k: v for k, v in g.items() if k not in _NO_SETTINGS}, "lr": g.get("initial_lr", g["lr"]),
+               "weights": [names[id(p)] for p in g["params"]]} for g in t.optimizer.param_groups]
+    modes = [name for name, part in model.named_modules() if not part.training] if model.training else []
+    plain = {name: given[name] for name in ("label_smoothing", "clip_norm", "ema_decay", "keep_best", "class_weights")}
+    found = {
+        "epochs": t.epochs,
+        "batch_size": None if isinstance(t.train, LoadedBatches) else t.batch_size,
+        "seed": t.seed,
+        **plain,
+        "model": repr(model).splitlines(),
+        "model parts in eval mode": modes,
+        "model weights that are fixed": [name for name, p in model.named_parameters() if not p.requires_grad],
+        "scheduler": {"class": _class(t.scheduler), **(t.scheduler.state_dict() if t.scheduler is not None else {})},
+        "optimizer": {"class": _class(t.optimizer), **{f"group {i}": g for i, g in enumerate(groups)}},
+        "transform": t.transform,
+        "normalize": t.normalize,
+        **{name: _fingerprint(getattr(t, name)) for name in ("train", "test", "held_out")},
+    }
+    return {name: _words(value) for name, value in found.items()}
+
+
+# entries of optimizers and schedules that say how or how far, not what
+_NO_SETTINGS = {"params", "param_names", "initial_lr", "fused", "foreach", "capturable", "differentiable"}
+_NO_SETTINGS |= {"last_epoch", "_step_count", "_last_lr", "best", "num_bad_epochs", "cooldown_counter", "_is_initial",
+                 "_get_lr_called_within_step", "optimizer"}
+
+
+def _class(thing: Any) -> str | None:
+    return None if thing is None else f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def _words(value: Any) -> Any:
+    "A setting as JSON can hold it, alike for alike things: functions and objects by name and content, not by address."
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(k): _words(v) for k, v in value.items() if k not in _NO_SETTINGS}
+    if isinstance(value, list | tuple):
+        return [_words(v) for v in value]
+    if isinstance(value, Tensor):
+        return value.item() if value.ndim == 0 else _words(value.tolist()) if value.numel() < 2000 else _digest(value)
+    if hasattr(value, "item") and hasattr(value, "dtype"):  # NumPy's
+        return _words(value.tolist())
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    if type(value).__repr__ is object.__repr__:
+        return {"class": _class(value), **_words(getattr(value, "__dict__", {}))}
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _digest(*tensors: Tensor) -> str:
+    found = hashlib.sha256()
+    for t in tensors:
+        found.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def _fingerprint(data: Any) -> dict[str, Any] | None:
+    "Which images these are: their number, and the hash of all labels and of some 64 images."
+    if data is None:
+        return None
+    if isinstance(data, LoadedBatches):
+        loader = data.loader
+        size = {"images": len(data), "batches": data.steps, "batch_size": getattr(loader, "batch_size", None)}
+        return {**size, "data set": data.name, "transform": _words(getattr(getattr(loader, "dataset", None), "transform", None))}
+    some = data.x[:: max(1, len(data) // 64)]
+    return {"images": len(data), "classes": list(data.class_names), "hash": _digest(data.y, some)}
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+    "What is other than it was, by name, in words."
+    if isinstance(old, dict) and isinstance(new, dict):
+        if old.get("class") != new.get("class"):  # the rest differs anyway
+            old, new = {"class": old.get("class")}, {"class": new.get("class")}
+        keys = dict.fromkeys([*old, *new])
+        changed = [k for k in keys if old.get(k) != new.get(k)]
+        return [line for k in changed for line in _differences(old.get(k), new.get(k), f"{name} {k}".strip())]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new) > 3:
+        at = next(i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b)
+        old, new = old[at], new[at]
+    short = [text if len(text := repr(v)) < 120 else text[:110] + "..." for v in (old, new)]
+    return [f"{name} was {short[0]}, and is {short[1]}"]
+
+
+def _check_settings(trainer: Trainer, state: dict[str, Any]) -> None:
+    "`ValueError` naming every argument that isn't as it was when the checkpoint's training began."
+    t, old = trainer, state.get("settings")
+    if old is None:  # of version 0.1
+        t.notes.append(f"from step {state['step']} on: the checkpoint is of an older version, its settings could not be compared")
+        return
+    old, new = dict(old), json.loads(json.dumps(t.settings))
+    epochs = old.pop("epochs"), new.pop("epochs")
+    found = [line for name in new if old.get(name) != new[name] for line in _differences(old.get(name), new[name], name)]
+    if found and epochs[1] > epochs[0] and all(line.startswith("scheduler") for line in found):
+        found.insert(0, f"{epochs[1]} epochs instead of {epochs[0]} can't be had under a schedule that knows its end: begin a new training")
+    if epochs[1] < epochs[0]:
+        found.append(f"epochs was {epochs[0]}, and is {epochs[1]}, but it may only grow")
+    if t.asked not in ("auto", before := state.get("precision", t.asked)):
+        found.append(f"precision was {before!r}, and is {t.asked!r}")
+    if found:
+        more = f", and {len(found) - 5} more" if len(found) > 5 else ""
+        raise ValueError("; ".join(found[:5]) + more + ". Give what it was, or another run_dir")
 
 # %% ../../nbs/app/trainer.ipynb #ed12f87a
 def _get_state(trainer: Trainer) -> dict[str, Any]:
@@ -299,6 +594,7 @@ def _get_state(trainer: Trainer) -> dict[str, Any]:
         "optimizer": t.optimizer.state_dict(),
         "scheduler": t.scheduler.state_dict() if t.scheduler is not None else None,
         "ema": t.ema.state_dict() if t.ema is not None else None,
+        "best": t.best,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "rng": get_rng_state(),
         "epoch": t.epoch,
@@ -309,12 +605,26 @@ def _get_state(trainer: Trainer) -> dict[str, Any]:
         "history": list(t.history),
         "lrs": t.lrs,
         "precision": t.precision.format,
+        "settings": t.settings,
+        "eval_parts": [name for name, part in t.model.named_modules() if not part.training],
+        "fixed": [name for name, p in t.model.named_parameters() if not p.requires_grad],
+        "machine": _machine(t),
+        "notes": t.notes,
     }
+
+
+def _machine(trainer: Trainer) -> dict[str, str]:
+    "What the last digits of a result depend on, beside the settings."
+    t = trainer
+    name = torch.cuda.get_device_name(t.device) if t.device.type == "cuda" else t.device.type
+    return {"threads": str(torch.get_num_threads()), "torch": str(torch.__version__), "device": name,
+            "processes": str(t.accelerator.num_processes)}
 
 # %% ../../nbs/app/trainer.ipynb #a3782457
 def _load_state(trainer: Trainer, state: dict[str, Any]) -> None:
-    "Put `_get_state`'s result into a trainer made with the same arguments."
+    "Put `_get_state`'s result into a trainer made with the same arguments; `ValueError` if it was made with others."
     t, scaler = trainer, trainer.accelerator.scaler
+    _check_settings(t, state)
     t.model.load_state_dict(state["model"])
     _load_optimizer(t.optimizer, state["optimizer"])
     if t.scheduler is not None:
@@ -326,9 +636,27 @@ def _load_state(trainer: Trainer, state: dict[str, Any]) -> None:
     t.epoch, t.batch, t.step, t.elapsed = (state[k] for k in ("epoch", "batch", "step", "elapsed"))
     t.history, t.lrs, t.meter = History(state["history"]), list(state["lrs"]), Meter(t.device)
     t.meter.sums.copy_(_own_sums(t, state["sums"]))
+    t.best = state.get("best")
     set_rng_state(state["rng"])
+    _load_modes(t, state)
+    changed = [f"{name} {now} (before: {was})" for name, now in _machine(t).items()
+               if (was := state.get("machine", {}).get(name, now)) != now]
+    t.notes = [*state.get("notes", []), *t.notes]
+    if changed:
+        t.notes.append(f"from step {t.step} on: {', '.join(changed)}; the last digits differ from an undisturbed training's")
     if (before := state.get("precision", t.precision.format)) != t.precision.format:  # begun on another machine
         t.precision = ChosenPrecision(t.precision.format, f"{t.precision.reason}; {before} up to step {t.step}")
+
+
+def _load_modes(trainer: Trainer, state: dict[str, Any]) -> None:
+    "Modes and fixed weights as they were: a callback may have changed them on the way."
+    t = trainer
+    if "fixed" not in state:
+        return
+    for name, p in t.model.named_parameters():
+        p.requires_grad_(name not in state["fixed"])
+    for name, part in t.model.named_modules():
+        part.training = name not in state["eval_parts"]
 
 
 def _own_sums(trainer: Trainer, saved: Tensor) -> Tensor:
@@ -348,16 +676,12 @@ def _save_state(trainer: Trainer, sums: Tensor | None = None) -> None:
 def _train_epoch(trainer: Trainer, net: nn.Module, optimizer: Any, stop: Sequence[int] = ()) -> None:
     "Run the rest of the current epoch (from `trainer.batch` on) with the prepared `net` and `optimizer`."
     t, acc = trainer, trainer.accelerator
-    t.model.train()
+    _train_mode(t)
     share, start, began, saved = (acc.process_index, acc.num_processes), t.batch, t.elapsed, time.perf_counter()
-    origin, total = saved, len(t.train) // t.batch_size
+    origin, total = saved, t.steps_per_epoch
     check_every = 1 if t.device.type == "cpu" else 50  # reading a number makes a GPU wait
-    batches = epoch_batches(
-        t.train, t.batch_size, t.transform, t.normalize, t.seed, t.epoch, start, share, device=t.device
-    )
-    for x, y in _bar(t, batches, start, total):
+    for x, y in _bar(t, _batches(t, start, share), start, total):
         t.lrs.append(t.optimizer.param_groups[0]["lr"])
-        x = x.to(memory_format=t.memory_format)
         loss, hits = train_step(net, x, y, t.loss_fn, optimizer, acc, t.clip_norm)
         if t.interval == "batch":
             t.scheduler.step()
@@ -373,6 +697,33 @@ def _train_epoch(trainer: Trainer, net: nn.Module, optimizer: Any, stop: Sequenc
             saved = now
             _save_state(t, acc.gather(t.meter.sums[None]) if share[1] > 1 else None)
         _leave(t, asked)
+
+
+def _batches(trainer: Trainer, start: int, share: tuple[int, int]) -> Iterator[tuple[Any, Tensor]]:
+    "This process's part of the batches of the current epoch, as the net takes them."
+    t = trainer
+    if not isinstance(t.train, LoadedBatches):
+        for x, y in epoch_batches(t.train, t.batch_size, t.transform, t.normalize, t.seed, t.epoch, start, share, device=t.device):
+            yield x.to(memory_format=t.memory_format), y
+        return
+    rank, parts = share
+    for x, y in t.train.epoch(t.seed, t.epoch, start):
+        if y.device.type == "cpu" and not 0 <= int(y.min()) <= int(y.max()) < t.outputs:
+            raise ValueError(f"train: labels go from {int(y.min())} to {int(y.max())}, but the net has {t.outputs} outputs, for 0 to {t.outputs - 1}")
+        if parts > 1:
+            x, y = (tree_map_only(Tensor, lambda v: v.chunk(parts)[rank], part) for part in (x, y))
+        yield moved(t.normalize(moved(x, t.device)), t.device, t.memory_format), y.to(t.device, non_blocking=True)
+
+
+def _train_mode(trainer: Trainer) -> None:
+    "Put the net into training mode, but for the parts that the user keeps in eval mode."
+    t = trainer
+    if t.model.training:
+        t.eval_parts = [name for name, part in t.model.named_modules() if not part.training]
+        return
+    t.model.train()
+    for name in t.eval_parts:
+        t.model.get_submodule(name).training = False
 
 # %% ../../nbs/app/trainer.ipynb #e1f4a6b8
 def _agree(trainer: Trainer, stop: Sequence[int], due: bool) -> tuple[int, bool]:
@@ -422,23 +773,42 @@ def _finish_epoch(trainer: Trainer) -> None:
     row = {"epoch": t.epoch + 1, "step": t.step, "train_loss": train_loss, "train_accuracy": train_accuracy}
     parts = {"test": t.test} | ({"held_out": t.held_out} if t.held_out is not None else {})
     for name, data in parts.items():
-        row[f"{name}_loss"], row[f"{name}_accuracy"] = evaluate(t.best_model, data, t.normalize, device=t.device)
+        loss, accuracy = evaluate(t.best_model, data, t.normalize, device=t.device)
+        if name == "held_out":  # it decides, so it has to be the same in all processes
+            loss, accuracy = _agreed(t, loss), _agreed(t, accuracy)
+        row[f"{name}_loss"], row[f"{name}_accuracy"] = loss, accuracy
     seconds = trained + time.perf_counter() - began
     t.history.append({**row, "lr": lr, "images_per_second": images / trained, "seconds": seconds})
     if t.interval == "plateau":
-        t.scheduler.step(_agreed(t, row["held_out_loss"]))
+        watched = "accuracy" if getattr(t.scheduler, "mode", "min") == "max" else "loss"
+        t.scheduler.step(row[f"held_out_{watched}"])
     elif t.interval == "epoch":
         t.scheduler.step()
     t.epoch, t.batch, t.elapsed, t.meter = t.epoch + 1, 0, 0.0, Meter(t.device)
+    if t.keep_best and _best_epoch(t) == t.epoch:
+        t.best = {name: v.detach().clone() for name, v in t.best_model.state_dict().items()}
     _save_state(t)
     _write_results(t)
-    t.say(_log_lines(t)[-1])
+    for line in _log_lines(t)[-2 if _stalled(t) else -1 :]:
+        t.log(line)
     _call(t, "on_epoch_end")
+
+
+def _best_epoch(trainer: Trainer) -> int:
+    "The first epoch with the lowest held-out loss, from 1."
+    losses = [row["held_out_loss"] for row in trainer.history]
+    return losses.index(min(losses)) + 1
+
+
+def _stalled(trainer: Trainer) -> bool:
+    "Whether the held-out loss has been no lower for as many epochs as `early_stopping` allows."
+    t = trainer
+    return t.early_stopping is not None and t.epoch > 0 and t.epoch - _best_epoch(t) >= t.early_stopping
 
 # %% ../../nbs/app/trainer.ipynb #1a9e26ee
 def _log_head(trainer: Trainer) -> list[str]:
     "What stands above the epochs; the file of a run also says in which precision it was trained."
-    return [str(trainer.precision)]*(trainer.run_dir is not None) + [LOG_HEADER]
+    return [str(trainer.precision), *trainer.notes]*(trainer.run_dir is not None) + [LOG_HEADER]
 
 
 def _log_lines(trainer: Trainer) -> list[str]:
@@ -446,6 +816,8 @@ def _log_lines(trainer: Trainer) -> list[str]:
     for i, row in enumerate(rows, start=1):
         mean = sum(r["seconds"] for r in rows[:i]) / i
         lines.append(log_line(row, trainer.epochs, mean * (trainer.epochs - i)))
+    if _stalled(trainer):
+        lines.append(f"stopped: no lower held-out loss since epoch {_best_epoch(trainer)}")
     return lines
 
 
@@ -456,8 +828,17 @@ def _write_results(trainer: Trainer) -> None:
         return
     t.history.to_csv(t.run_dir / "history.csv")
     write_text(t.run_dir / "log.txt", "\n".join(_log_lines(t)) + "\n")
-    done = {"epochs": t.epoch, "accuracy": t.history[-1]["test_accuracy"], "torch": torch.__version__}
-    write_weights(t.run_dir / "last.safetensors", t.best_model.state_dict(), **{**t.about, **done})
+    _write_weights(t, "last", t.best_model.state_dict(), t.epoch)
+    if t.best is not None:
+        _write_weights(t, "best", t.best, _best_epoch(t))
+
+
+def _write_weights(trainer: Trainer, name: str, state: Mapping[str, Tensor], epoch: int) -> None:
+    "The weights after `epoch`, under their plain names: without those that `torch.compile` puts in between."
+    t = trainer
+    state = {key.replace("_orig_mod.", ""): value for key, value in state.items()}
+    done = {"epochs": epoch, "accuracy": t.history[epoch - 1]["test_accuracy"], "torch": torch.__version__}
+    write_weights(t.run_dir / f"{name}.safetensors", state, **{**t.about, **done})
 
 
 def _call(trainer: Trainer, event: str) -> None:
@@ -477,10 +858,12 @@ def _fit(trainer: Trainer) -> History:
             if t.history:
                 _write_results(t)
         for line in _log_lines(t):
-            t.say(line)  # a resumed run shows the epochs before
+            t.log(line)  # a resumed run shows the epochs before
         _run_epochs(t)
         if t.ema is not None:
             t.model.load_state_dict(t.ema.module.state_dict())
+        if t.best is not None:
+            t.model.load_state_dict(t.best)
         _call(t, "on_fit_end")
     return t.history
 
@@ -489,12 +872,12 @@ def _run_epochs(trainer: Trainer) -> None:
     t = trainer
     t.train = t.train.to(t.device)
     net, optimizer = t.accelerator.prepare_model(t.model), t.accelerator.prepare_optimizer(t.optimizer)
-    step = torch.compile(net) if t.compile else net
+    step = (t.compiler or torch.compile)(net) if t.compile else net
     try:
         with stop_signals() as stop, warnings.catch_warnings():
             # a first fp16 step that the scaler skips makes torch warn about the order of optimizer and scheduler
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-            while t.epoch < t.epochs:
+            while t.epoch < t.epochs and not _stalled(t):
                 _train_epoch(t, step, optimizer, stop)
                 _finish_epoch(t)
                 _leave(t, _agree(t, stop, False)[0])

@@ -83,10 +83,18 @@ def write_tensors(
     from safetensors.torch import save
 
     tensors = {k: t.detach().to("cpu", memory_format=torch.contiguous_format, copy=True) for k, t in tensors.items()}
-    data = save(tensors, metadata={key: text, "sha256": _digest(text, tensors)})
+    data = _in_order(save(tensors, metadata={key: text, "sha256": _digest(text, tensors)}))
     with atomic_write(path) as file:
         file.write(data)
     return hashlib.sha256(data).hexdigest()
+
+
+def _in_order(data: bytes) -> bytes:
+    "A safetensors file with its header's entries in order: safetensors shuffles the texts, so that equal weights had other bytes."
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:8 + size]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" "*(-len(header) % 8)   # the tensors begin at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + data[8 + size:]
 
 
 def read_tensors(

@@ -14,6 +14,7 @@ import platform
 import random
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib import metadata
@@ -248,14 +249,24 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 # %% ../../nbs/base/core.ipynb #5ec100de
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # Windows
+
+
+def check_run_name(name: str) -> str:
+    "Return `name` if every system takes it as the name of a folder; else `ValueError`."
+    strange = set(name) & set('<>:"/\\|?*') or not name.isprintable() or name.partition(".")[0].strip().lower() in _DEVICES
+    if strange or Path(name).name != name or name[0] in ". " or name[-1] in ". ":
+        raise ValueError(f"run name {name!r} must be a plain folder name on every system: letters, digits, '-', '_' and '.' "
+                         "(not at an end), and not con, nul, com1, ...")
+    return name
+
+
 def create_run_dir(
     root: str | os.PathLike,  # where runs are kept, made if missing
     name: str | None = None,  # the folder's name; None: the time of day
 ) -> Path:
     "Make and return the folder `root/name`; raises `FileExistsError` if it is there already and not empty."
-    name = name or datetime.now().strftime("%Y%m%d-%H%M%S")
-    if Path(name).name != name or name.startswith("."):
-        raise ValueError(f"run name {name!r} must be a plain folder name: letters, digits, '-', '_' and '.'")
+    name = check_run_name(name or datetime.now().strftime("%Y%m%d-%H%M%S"))
     folder = Path(root) / name
     Path(root).mkdir(parents=True, exist_ok=True)
     try:
@@ -263,7 +274,8 @@ def create_run_dir(
     except FileExistsError:
         if folder.is_dir() and all(f.name.startswith(".") for f in folder.iterdir()):
             return folder  # all that a run left which was killed before it began
-        remedy = "give another name, or continue it with `cam-course resume`"
+        ours = (folder / "config.json").exists()
+        remedy = "give another name, or continue it with `cam-course resume`" if ours else "give another name, for other files are in it"
         raise FileExistsError(f"run folder {str(folder)!r} exists: {remedy}") from None
     return folder
 
@@ -317,8 +329,17 @@ def preserved(*models: nn.Module) -> Iterator[None]:
     """Run a block, then put back every module's mode and hooks, every `requires_grad` and `.grad`, and all RNGs.
 
     Inside the block each `.grad` starts as None; the tensor that was there is set aside and comes back untouched.
-    Weights and buffers are not copied: in `eval` mode nothing changes them.
+    Weights and buffers are not copied: in `eval` mode nothing changes them. One thread at a time borrows, others wait.
     """
+    with _BORROWING:  # else a thread would note as "before" what another one has changed for a while
+        yield from _lent(models)
+
+
+_BORROWING = threading.RLock()  # one for all models: these may share modules, and all share the random numbers
+
+
+def _lent(models: Sequence[nn.Module]) -> Iterator[None]:
+    "The body of `preserved`."
     modules = [m for model in models for m in model.modules()]
     params = [p for model in models for p in model.parameters()]
     training = [m.training for m in modules]
@@ -337,7 +358,8 @@ def preserved(*models: nn.Module) -> Iterator[None]:
                 current.clear()
                 current.update(entries)
         for p, (requires_grad, grad) in zip(params, grads, strict=True):
-            p.requires_grad_(requires_grad)
+            if p.requires_grad != requires_grad:
+                p.requires_grad_(requires_grad)
             p.grad = grad
         set_rng_state(rng)
 

@@ -7,7 +7,7 @@ __all__ = ['PALETTE', 'INK', 'MUTED', 'style', 'show', 'Interactive', 'Tangent']
 import re
 import sys
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache, partial
@@ -92,7 +92,8 @@ def show(
     `alt` goes into the output's metadata, `{"image/png": {"alt": ...}}`; the book writes it into `<img alt>`. Raises
     `ValueError` where a matplotlib figure comes without it.
     """
-    if isinstance(figure, Interactive):
+    draw: Callable[[], tuple[dict[str, Any], dict[str, Any]]]
+    if hasattr(figure, "_repr_mimebundle_"):   # an `Interactive`, or what behaves like one
         if alt: raise ValueError(f"alt is given, but a {type(figure).__name__} says its own words: leave it out")
         words, draw = figure.alt(), figure._repr_mimebundle_
     else:

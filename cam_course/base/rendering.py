@@ -31,6 +31,8 @@ def as_rgb(
     if getattr(image, "mode", None) in ("P", "1", "CMYK", "YCbCr", "LAB", "HSV"):
         raise ValueError(f"a PIL image of mode {image.mode!r}: pass image.convert('RGB')")
     is_tensor = isinstance(image, Tensor)
+    if is_tensor and image.is_floating_point():
+        image = image.float()  # NumPy has no bfloat16
     array = np.asarray(image.detach().cpu() if is_tensor else image)
     if array.ndim == 3 and (is_tensor or array.shape[2] not in (1, 3, 4)) and array.shape[0] in (1, 3, 4):
         array = array.transpose(1, 2, 0)
@@ -50,11 +52,15 @@ def _in_range(array: np.ndarray) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"image of {array.dtype}: give uint8 or float in [0, 1]; 16 bits: image / 65535")
-    if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-        raise ValueError(f"image values {array.min():.3g} to {array.max():.3g} lie outside [0, 1]: undo the "
-                         "normalization first, Normalize(mean, std).inverse(x)")
-    return array.astype(np.float32)
+        raise ValueError(f"image of {array.dtype}: give uint8 or float in [0, 1]; 16 bits: image / 65535 (of a PIL image "
+                         "first np.asarray(image))")
+    low, high = array.min(), array.max()
+    if not np.isfinite(array).all():
+        raise ValueError(f"image values {low:.3g} to {high:.3g} lie outside [0, 1]: some are NaN or infinite")
+    if low < -1e-5 or high > 1 + 1e-5:  # less is rounding
+        undo = "divide by 255" if low >= 0 else "undo the normalization of the batch first, Normalize(mean, std).inverse(x)[i]"
+        raise ValueError(f"image values {low:.3g} to {high:.3g} lie outside [0, 1]: {undo}")
+    return array.astype(np.float32).clip(0, 1)
 
 # %% ../../nbs/base/rendering.ipynb #2bf3a8cb
 def heat_map(
@@ -121,7 +127,8 @@ def stretch_contrast(
     values = _plane(cam)
     if values.shape == tuple(size):
         return values
-    return F.interpolate(torch.from_numpy(values)[None, None], size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    large = F.interpolate(torch.from_numpy(values)[None, None], size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    return large.clip(values.min(), values.max())  # rounding may pass the highest value by a bit
 
 # %% ../../nbs/base/rendering.ipynb #c1c43d93-0
 def enlarge(

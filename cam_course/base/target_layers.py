@@ -5,8 +5,12 @@ __all__ = ['SpatialLayer', 'spatial_layers', 'resolve_layer', 'suggest_layer', '
 
 # %% ../../nbs/base/target_layers.ipynb #a5d9478f
 import difflib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -29,44 +33,88 @@ def spatial_layers(
     model: nn.Module,
     input_tensor: Tensor | int | tuple[int, int],  # images (N, C, H, W), or only the image size: 32 or (height, width)
 ) -> list[SpatialLayer]:  # in the order in which the modules finish: the last entry is the deepest
-    """Run one image through `model` and list every module that returns a 4-D tensor and is called once.
+    """Run one image through `model` and list every module that returns a map and is called once.
 
-    The model comes back as it was lent (mode, hooks, gradients, random numbers).
+    A map is a 4-D tensor, one for each image, whose height and width behave as space when the image changes at one place
+    (see `_layout`): channels first, or channels last. The model comes back as it was lent (mode, hooks, gradients, random
+    numbers). Raises `TypeError` for a traced or quantized model.
     """
-    return [layer for layer, calls in _trace(model, input_tensor) if calls == 1]
+    return [seen.layer for seen in _trace(model, input_tensor) if seen.is_map]
 
 # %% ../../nbs/base/target_layers.ipynb #8009ef40
-def _trace(model: nn.Module, input_tensor: Tensor | int | tuple[int, int]) -> list[tuple[SpatialLayer, int]]:
-    "Every module with a 4-D output, in the order in which they finish last, with the number of calls."
-    found: dict[str, tuple[SpatialLayer, int]] = {}
+class _Seen(NamedTuple):
+    "What one module returned for one image."
+
+    layer: SpatialLayer  # for what is no map: its last three sides, if it has so many
+    calls: int
+    images: float  # rows for one image; not 1 where the model folds frames, windows or regions into the batch
+    layout: str  # "first", "last" (channels), "unknown" (nothing moves it), "tokens", "none"
+    shape: tuple[int, ...]
+
+    @property
+    def is_map(self) -> bool:
+        return self.calls == 1 and self.images == 1 and self.layout in ("first", "last", "unknown")
+
+
+def _trace(
+    model: nn.Module, input_tensor: Tensor | int | tuple[int, int], names: Iterable[str] | None = None
+) -> list[_Seen]:
+    "What every module, or those of `names`, returned, in the order in which they finish last."
+    model = bare_model(model, layers=True)
+    image = _one_image(model, input_tensor)
+    with eval_mode(model), torch.no_grad():
+        try:  # five variants of one image at once
+            return _watched(model, _variants(image), names) if image.device.type != "meta" else _watched(model, image, names)
+        except Exception:  # one that takes a single image: then without knowing the layout; or it raises again
+            return _watched(model, image, names)
+
+
+def _watched(model: nn.Module, images: Tensor, names: Iterable[str] | None) -> list[_Seen]:
+    "Run `images`, variants of one image, and note what the modules return."
+    found: dict[str, _Seen] = {}
+    wanted, owner = None if names is None else set(names), threading.get_ident()
 
     def note(name: str) -> Callable:
         def hook(module: nn.Module, args: tuple, output: Any) -> None:
-            size = map_size(module, args, output)
-            if size is not None:
-                calls = found.pop(name, (None, 0))[1] + 1  # popped: the last call decides the place in the order
-                found[name] = SpatialLayer(name, output.shape[1], *size), calls
+            if threading.get_ident() == owner:  # a forward of another thread is none of ours
+                calls = found[name].calls + 1 if name in found else 1
+                found.pop(name, None)  # the last call decides the place in the order
+                found[name] = _looked_at(name, module, args, output, calls, len(images))
 
         return hook
 
-    with eval_mode(model), torch.no_grad():
-        handles = [m.register_forward_hook(note(name)) for name, m in model.named_modules() if name]
-        try:
-            model(_one_image(model, input_tensor))
-        finally:
-            for handle in handles:
-                handle.remove()
+    modules = [(n, m) for n, m in model.named_modules() if n and (wanted is None or n in wanted)]
+    handles = [m.register_forward_hook(note(name)) for name, m in modules]
+    try:
+        _forward(model, images)
+    finally:
+        for handle in handles:
+            handle.remove()
     return list(found.values())
 
+
+def _looked_at(name: str, module: nn.Module, args: tuple, output: Any, calls: int, n: int) -> _Seen:
+    "One output of a module for `n` variants of one image."
+    if not isinstance(output, Tensor) or output.ndim < 2:
+        return _Seen(SpatialLayer(name, 0, 0, 0), calls, 1, "none", ())
+    shape, images = tuple(output.shape), len(output)/n
+    layout = _layout(output) if images == 1 and n == 5 else "unknown" if output.ndim == 4 else "none"
+    if output.ndim == 4:
+        size = map_size(module, args, output, layout)
+        layer = SpatialLayer(name, shape[3 if layout == "last" else 1], *(size or shape[2:]))
+    else:
+        layer = SpatialLayer(name, shape[-1], 0, 0)
+    return _Seen(layer, calls, images, layout, shape)
+
 # %% ../../nbs/base/target_layers.ipynb #5cd123b4
-def map_size(module: nn.Module, args: tuple, output: Any) -> tuple[int, int] | None:
+def map_size(module: nn.Module, args: tuple, output: Any, layout: str = "first") -> tuple[int, int] | None:
     """(height, width) of a module's 4-D output, else None.
 
     Adaptive pooling counts with the size it is given where that is less: enlarging 1x1 to 7x7 adds nothing to see.
     """
     if not isinstance(output, Tensor) or output.ndim != 4:
         return None
-    height, width = output.shape[-2:]
+    height, width = output.shape[1:3] if layout == "last" else output.shape[-2:]
     if isinstance(module, _ADAPTIVE):
         height, width = min(height, args[0].shape[-2]), min(width, args[0].shape[-1])
     return height, width
@@ -77,18 +125,21 @@ _ADAPTIVE = nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    "`model` in eval mode inside the block; afterwards as it was, down to the random numbers."
+    "`model` in eval mode and uncompiled inside the block; afterwards as it was, down to the random numbers."
     with preserved(model):
+        compiled = False
         for module in model.modules():
             module.training = False  # not .eval(): a model may have overridden train() to do other things too
-        yield
+            compiled = compiled or "_orig_mod" in module._modules or module._compiled_call_impl is not None
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():  # compiled code calls no hooks
+            yield
 
 # %% ../../nbs/base/target_layers.ipynb #b9c7e3bc
 def _one_image(model: nn.Module, input_tensor: Tensor | int | tuple[int, int]) -> Tensor:
     "The first image of a batch, or a black one of the size given, as the first convolution of `model` takes it."
-    if isinstance(input_tensor, Tensor):
-        return check_images(model, input_tensor)[:1]
     size = (input_tensor, input_tensor) if isinstance(input_tensor, Integral) else input_tensor
+    if hasattr(size, "ndim") or hasattr(size, "getbands") or (isinstance(size, list | tuple) and any(isinstance(s, Tensor) for s in size)):
+        return check_images(model, input_tensor)[:1]
     if not isinstance(size, tuple | list) or len(size) != 2:
         raise ValueError(f"image_size must be a number of px, (height, width) or images, got {input_tensor!r}")
     height, width = size
@@ -101,14 +152,230 @@ def _one_image(model: nn.Module, input_tensor: Tensor | int | tuple[int, int]) -
 
 
 def check_images(model: nn.Module, input_tensor: Tensor) -> Tensor:
-    "`input_tensor` checked, without history, on the device of `model`."
-    if not isinstance(input_tensor, Tensor) or input_tensor.ndim != 4 or not len(input_tensor):
-        got = tuple(input_tensor.shape) if isinstance(input_tensor, Tensor) else type(input_tensor).__name__
-        raise ValueError(f"input_tensor must be a tensor of images (N, C, H, W), got {got}: one image is x[None]")
+    "`input_tensor` checked, without history, on the device of `model` and in its number format."
+    check_batch(input_tensor)
     if not input_tensor.is_floating_point():
         raise ValueError(f"input_tensor is {input_tensor.dtype}: normalize the images first, Normalize(mean, std)(x)")
     parameter = next(model.parameters(), input_tensor)
+    same = input_tensor.dtype == parameter.dtype or not parameter.is_floating_point()
+    if not same and len({p.dtype for p in model.parameters()}) == 1:
+        return input_tensor.detach().to(parameter.device, parameter.dtype)
     return input_tensor.detach().to(parameter.device)
+
+
+def check_batch(images: Tensor, name: str = "input_tensor", one: str = "x") -> None:
+    "`ValueError` with the remedy unless `images`, called `name`, is a tensor (N, C, H, W) that isn't empty."
+    if not isinstance(images, Tensor):
+        raise ValueError(f"{name} must be a tensor of images (N, C, H, W), got {_named_kind(images)}")
+    if images.ndim != 4 or not images.numel():
+        remedy = {3: f"one image is {one}[None]", 5: f"a volume or a video is taken frame by frame, {one}[:, :, k] or {one}[:, k]"}
+        said = "it is empty" if not images.numel() else remedy.get(images.ndim, "an image has channels, height and width")
+        raise ValueError(f"{name} must be a tensor of images (N, C, H, W), got {tuple(images.shape)}: {said}")
+
+
+def _named_kind(thing: Any) -> str:
+    "What was given in place of a tensor, and how to make one of it."
+    kind = type(thing).__name__
+    if hasattr(thing, "getbands"):
+        return f"a PIL image ({kind}): load_photograph(image) makes a tensor of it, Normalize(mean, std)(x[None]) the rest"
+    if type(thing).__module__ == "numpy":
+        return "an array: torch.from_numpy(x) makes a tensor of it, .permute(0, 3, 1, 2) of one that is (N, H, W, C)"
+    if isinstance(thing, Sequence) and len(thing) and all(isinstance(t, Tensor) for t in thing):
+        return f"a {kind} of tensors: torch.stack(x), or torch.cat(x) if each has a batch axis"
+    return kind
+
+# %% ../../nbs/base/target_layers.ipynb #d00r0a02
+def _variants(image: Tensor) -> Tensor:  # (5, C, H, W)
+    "An image of noise, and four that differ from it in the upper, lower, left and right half."
+    _, channels, height, width = image.shape
+    down, across = max(1, height//2), max(1, width//2)
+    draw = torch.Generator().manual_seed(0)
+    sizes = (height, width), (down, width), (height, across)
+    ground, flat, tall = (torch.rand(channels, h, w, generator=draw).to(image) for h, w in sizes)
+    x = ground.repeat(5, 1, 1, 1)
+    x[1, :, :down], x[2, :, height - down:], x[3, :, :, :across], x[4, :, :, width - across:] = flat, flat, tall, tall
+    return x
+
+
+_CLEAR = 0.08  # how far a change must move, as part of an axis, to count
+
+
+def _layout(output: Tensor) -> str:
+    "Which axes of an output for `_variants` are height and width: see `_Seen`."
+    if not output.is_floating_point() or output.ndim not in (3, 4):
+        return "none"
+    change = (output[1:].float() - output[:1].float()).abs()
+    down, across = [0.0], [0.0]  # by axis: how far the change moves from top to bottom, and from left to right
+    for axis in range(1, output.ndim):
+        weight = change.flatten(1).view_as(change).sum([k for k in range(1, output.ndim) if k != axis]).double()
+        place = torch.linspace(0, 1, output.shape[axis], device=output.device, dtype=torch.float64)
+        total = weight.sum(1)
+        middle = torch.where(total > 0, (weight*place).sum(1)/total.clamp(min=1e-300), 0.5)
+        top, bottom, left, right = middle.tolist()
+        alone = output.shape[axis] == 1
+        down.append(math.inf if alone else bottom - top)
+        across.append(math.inf if alone else right - left)
+    if output.ndim == 3:
+        return "tokens" if down[1] > _CLEAR and down[1] > abs(down[2]) else "none"
+    first, last = (min(_lead(down, across, k), _lead(across, down, k + 1)) for k in (2, 1))
+    if max(first, last) > _CLEAR:
+        return "first" if first >= last else "last"
+    moved = [[abs(m) for m in way if math.isfinite(m)] for way in (down, across)]
+    twice = any(sum(m > _CLEAR for m in way) > 1 for way in moved)  # rows and columns of an attention matrix are both places
+    return "none" if twice or max(map(max, moved)) > 3*_CLEAR else "unknown"
+
+
+def _lead(this: list[float], other: list[float], axis: int) -> float:
+    "By how much an axis follows one movement more than the other; an axis of one cell follows any."
+    return math.inf if math.isinf(this[axis]) else this[axis] - abs(other[axis])
+
+# %% ../../nbs/base/target_layers.ipynb #d00r0b02
+def bare_model(model: Any, layers: bool = False, gradients: bool = False) -> nn.Module:
+    """The network inside of torch.compile's wrapper, `DataParallel` or `DistributedDataParallel`.
+
+    Raises `TypeError` for what is no module; with `layers` for what has no layers to listen at (traced, scripted, quantized,
+    sharded); with `gradients` for what was built in `torch.inference_mode()`.
+    """
+    while isinstance(model, nn.Module):
+        if isinstance(model, torch.jit.ScriptModule):
+            break
+        inside = model.model if isinstance(model, ScoringNet) else model._modules.get("_orig_mod")
+        if inside is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inside = model.module
+        if inside is None:
+            break
+        model = inside
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}: put a function into the forward of one")
+    if layers:
+        _check_open(model)
+    if gradients and any(p.is_inference() for p in model.parameters()):
+        raise TypeError("the model was built in torch.inference_mode(), so nothing can be differentiated through it: outside "
+                        "of that mode copy.deepcopy(model) gives one that can")
+    return model
+
+
+def _check_open(model: nn.Module) -> None:
+    "`TypeError` for a model whose modules call no hooks, or know no gradients."
+    kinds = {type(m).__module__ for m in model.modules()}
+    if isinstance(model, torch.jit.ScriptModule):
+        what, instead = "traced or scripted", "the module from which it was made"
+    elif any(".quantized" in kind for kind in kinds):
+        what, instead = "quantized", "the float model from which it was made"
+    elif any("fully_sharded_data_parallel" in kind for kind in kinds):
+        what, instead = "sharded (FSDP)", "a whole copy: fill a plain module with its full state_dict"
+    else:
+        return
+    raise TypeError(f"{type(model).__name__} is {what}: its layers can't be listened to, or have no gradients. Take {instead}")
+
+
+Scores = None | str | int | Callable[[Any], Tensor]  # which part of what a model returns holds the scores of the classes
+
+# %% ../../nbs/base/target_layers.ipynb #d00r0b03
+class ScoringNet(nn.Module):
+    """A classifier as everything here takes it in: `net.model` is out of its wrappers, `net(x)` its checked scores (N, classes).
+
+    Raises `ValueError` for an output that holds no such scores, for another number of them than `classes`, for NaN.
+    """
+
+    pick: Scores
+    classes: int | None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        scores: Scores = None,  # key, attribute or position in what `model` returns, or a function of it; None: it is a tensor
+        classes: int | None = None,  # how many scores there must be; None: any number
+        lone: bool = False,  # True: one score alone is fine
+        **need: bool,  # as for `bare_model`
+    ) -> None:
+        super().__init__()
+        if isinstance(model, ScoringNet):  # through the door already
+            scores, classes = model.pick if scores is None else scores, model.classes if classes is None else classes
+        self.model = bare_model(model, **need)
+        self.training = self.model.training
+        self.pick, self.classes, self.lone, self._told = scores, classes, lone, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        "Scores (N, classes) of images (N, C, H, W)."
+        found = _picked(_forward(self.model, x), self.pick, len(x))
+        if found.ndim != 2 or len(found) != len(x) or (found.shape[1] == 1 and (self.classes or not self.lone)):
+            raise ValueError(_no_scores(found, len(x)))
+        if self.classes not in (None, found.shape[1]):
+            raise ValueError(f"the model returns {found.shape[1]} scores per image, and there are {self.classes} classes: each class "
+                             "needs its score, and each score a class name")
+        if not found.is_meta and not bool((found < math.inf).all()):
+            bad = (~(found < math.inf).all(1)).nonzero()[:, 0].tolist()
+            raise ValueError(f"the model's scores for {len(bad)} of {len(x)} images (the first: {bad[0]}) are not finite: "
+                             "look for NaN in the images and in the weights")
+        if not self._told:
+            self._told = True
+            _warn_of_softmax(found.detach())
+        return found
+
+
+def _forward(model: nn.Module, x: Tensor) -> Any:
+    "What the model returns for images; `TypeError` with the remedy for one that wants more."
+    try:
+        return model(x)
+    except TypeError as error:
+        if "required positional argument" not in str(error):
+            raise
+        raise TypeError(f"the model takes more than images ({error}): put it into a module whose forward(x) adds the rest") from error
+
+
+def _picked(output: Any, scores: Scores, n: int) -> Tensor:
+    "The tensor that holds the scores, of whatever shape."
+    if scores is None:
+        found = output
+    elif callable(scores):
+        found = scores(output)
+    else:
+        try:
+            by_key = isinstance(output, Mapping) or not isinstance(scores, str)
+            found = output[scores] if by_key else getattr(output, scores)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(f"scores={scores!r} is not in what the model returns, {_contents(output)}") from error
+    if isinstance(found, Tensor):
+        return found
+    fit = [k for k, v in _parts_of(found) if isinstance(v, Tensor) and v.ndim == 2 and v.shape[0] == n]
+    say = f"say which part: scores={fit[0]!r}" if fit and scores is None else "scores= takes a function that makes them of it"
+    raise ValueError(f"the model must return scores (N, classes), got {_contents(found)}: {say}")
+
+
+def _parts_of(output: Any) -> list[tuple[str | int, Any]]:
+    "Names or positions, and what is there."
+    if isinstance(output, Mapping):
+        return list(output.items())
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return list(zip(output._fields, output, strict=True))
+    if isinstance(output, tuple | list):
+        return list(enumerate(output))
+    return list(getattr(output, "__dict__", {}).items())
+
+
+def _contents(output: Any) -> str:
+    told = [f"{k!r} {tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__}" for k, v in _parts_of(output)]
+    return f"{type(output).__name__}" + (f" with {', '.join(told[:6])}" if told and not isinstance(output, Tensor) else "")
+
+
+def _no_scores(found: Tensor, n: int) -> str:
+    "Why a tensor is no (N, classes), with the remedy."
+    shape = tuple(found.shape)
+    if shape in ((n,), (n, 1)):
+        two = "torch.stack" if found.ndim == 1 else "torch.cat"
+        return (f"the model must return scores (N, classes), got one score per image, {shape}: make two of it, "
+                f"scores=lambda z: {two}([-z/2, z/2], 1)")
+    place = ": for a class per pixel take the mean, scores=lambda s: s.mean((2, 3))" if found.ndim == 4 and shape[0] == n else \
+        f": {n} images need {n} rows, give scores= a function that makes them"
+    return f"the model must return scores (N, classes), got {shape}{place}"
+
+
+def _warn_of_softmax(scores: Tensor) -> None:
+    "Say so if the scores are probabilities."
+    if not scores.is_meta and bool(((scores >= 0) & (scores <= 1)).all()) and bool(((scores.sum(1) - 1).abs() < 1e-3).all()):
+        warnings.warn("the scores of each image sum to 1: the model ends in a softmax, and what is computed from them would take it "
+                      "twice. Leave it out, or give scores=lambda p: p.clamp(min=1e-30).log()", stacklevel=4)
 
 # %% ../../nbs/base/target_layers.ipynb #07e46df0
 def resolve_layer(
@@ -116,7 +383,10 @@ def resolve_layer(
     layer: str | nn.Module,  # a name as in `model.named_modules()`, such as "layer3.1", or the module itself
 ) -> tuple[str, nn.Module]:  # its name and the module
     "Find a layer of `model` by name or module; raises `ValueError` naming what is near or what there is."
+    model = bare_model(model, layers=True)
     modules = {name: module for name, module in model.named_modules() if name}
+    while isinstance(layer, str) and layer not in modules and layer.startswith(("_orig_mod.", "module.")):
+        layer = layer.partition(".")[2]  # as the wrapper calls it
     if isinstance(layer, nn.Module):
         for name, module in modules.items():
             if module is layer:
@@ -134,18 +404,31 @@ def suggest_layer(
     image_size: Tensor | int | tuple[int, int],  # 32, (height, width), or the images themselves
     min_size: int = 5,  # px that a map needs on its shorter side
 ) -> str:  # "layer3" for ResNet18 at 32 px
-    "Name the deepest layer whose map has at least `min_size` px on a side; raises `ValueError` where there is none."
-    best = _deepest(model, _trace(model, image_size), min_size)
+    """Name the deepest layer whose map has at least `min_size` px on a side; raises `ValueError` where there is none.
+
+    Only maps count in which the image's space is found again: see `spatial_layers`.
+    """
+    trace = _trace(model, image_size)
+    best = _deepest(model, trace, min_size)
     if best is None:
-        raise ValueError(f"no layer of {type(model).__name__} has a map of {min_size} px or more at this image size: "
-                         "give larger images, or lower min_size")
+        raise ValueError(f"no layer of {type(bare_model(model)).__name__} has a map of {min_size} px or more at this image "
+                         f"size: {_other_way(trace)}")
     return best.name
 
 
-def _deepest(model: nn.Module, trace: list[tuple[SpatialLayer, int]], min_size: int) -> SpatialLayer | None:
-    pools = {n for n, m in model.named_modules() if isinstance(m, _ADAPTIVE)}
-    fit = [s for s, calls in trace if calls == 1 and min(s.height, s.width) >= min_size and s.name not in pools]
-    return fit[-1] if fit else None
+def _deepest(model: nn.Module, trace: list[_Seen], min_size: int) -> SpatialLayer | None:
+    pools = {n for n, m in bare_model(model).named_modules() if isinstance(m, _ADAPTIVE)}
+    fit = [s for s in trace if s.is_map and min(s.layer[2:]) >= min_size and s.layer.name not in pools]
+    sure = [s for s in fit if s.layout != "unknown"]
+    return (sure or fit)[-1].layer if fit else None
+
+
+def _other_way(trace: list[_Seen]) -> str:
+    "What can be done where no map is large enough."
+    best = max((min(s.layer[2:]) for s in trace if s.is_map), default=0)
+    if best:
+        return f"give larger images, or min_size={best}, the largest there is"
+    return "it has no maps (N, C, h, w) at all; for tokens GradCAM takes a layer and reshape_transform="
 
 # %% ../../nbs/base/target_layers.ipynb #76b0d5a1
 def check_layer(
@@ -154,25 +437,76 @@ def check_layer(
     image_size: Tensor | int | tuple[int, int],  # 32, (height, width), or the images themselves
     min_size: int = 5,  # px; 1 takes every map
 ) -> SpatialLayer:  # what the layer gives
-    "Return what `layer` gives; raises `ValueError` if that is no map, is under `min_size` px, or is made twice."
+    "Return what `layer` gives; raises `ValueError` if that is no map of an image, under `min_size` px, or made twice."
     check_number("min_size", min_size, 1, integer=True)
     name, _ = resolve_layer(model, layer)
     trace = _trace(model, image_size)
-    found = {s.name: (s, calls) for s, calls in trace}
+    seen = {s.layer.name: s for s in trace}
     best = _deepest(model, trace, min_size)
-    use = f"use {best.name!r} ({best.height}x{best.width})" if best else "no other fits: give larger images"
-    if name not in found:
+    use = f"use {best.name!r} ({best.height}x{best.width})" if best else f"no other fits: {_other_way(trace)}"
+    if name not in seen:
         raise ValueError(f"{name!r} gives no map (N, C, h, w), or isn't called: {use}")
-    spatial, calls = found[name]
-    if calls > 1:
-        raise ValueError(_called_twice(name, calls))
-    if min(spatial.height, spatial.width) < min_size:
-        raise ValueError(f"{name} gives {spatial.height}x{spatial.width} maps, under min_size={min_size} px: {use}")
-    return spatial
+    found = seen[name]
+    if found.calls > 1:
+        raise ValueError(f"{name!r} is called {found.calls} times in one forward, so it has {found.calls} maps: "
+                         f"{_called_once(seen, name, min_size, use)}")
+    if found.images != 1:
+        raise ValueError(f"{name!r} gives {_count(2*found.images)} maps for 2 images: the model folds frames, windows or regions "
+                         f"into the batch, so no map belongs to one image: {use}")
+    if not found.is_map:
+        raise ValueError(_no_map(found, image_size, use))
+    if min(found.layer[2:]) < min_size:
+        raise ValueError(f"{name} gives {found.layer.height}x{found.layer.width} maps, under min_size={min_size} px: {use}")
+    return found.layer
+
+
+def _count(number: float) -> str:
+    return f"{number:g}"
 
 # %% ../../nbs/base/target_layers.ipynb #5eba89b9
-def _called_twice(name: str, calls: int) -> str:
-    parent = name.rpartition(".")[0]
-    remedy = f"take {parent!r}, which holds it, or" if parent else "take a module that is called once, or"
-    return (f"{name!r} is called {calls} times in one forward, so it has {calls} maps: "
-            f"{remedy} give each call a module of its own")
+def _called_once(seen: Mapping[str, _Seen], name: str, min_size: int, use: str) -> str:
+    "The remedy for a module that runs more than once: the nearest one around it that does not, and has a map."
+    around = name
+    while around := around.rpartition(".")[0]:
+        if around in seen and seen[around].is_map and min(seen[around].layer[2:]) >= min_size:
+            return f"take {around!r}, which holds it, or give each call a module of its own"
+    return f"{use}, or give each call a module of its own"
+
+
+def _no_map(found: _Seen, image_size: Tensor | int | tuple[int, int], use: str) -> str:
+    "Why an output is no map, with the `reshape_transform` that makes one of tokens."
+    name, shape = found.layer.name, ("N", *found.shape[1:])
+    told = f"({', '.join(map(str, shape))})"
+    if found.layout == "tokens":
+        rows, columns = _grid(found.shape[1], image_size)
+        return (f"{name!r} gives tokens {told}, no map (N, C, h, w): {use}, or give GradCAM reshape_transform=lambda t: "
+                f"t[:, {found.shape[1] - rows*columns}:].unflatten(1, ({rows}, {columns})).permute(0, 3, 1, 2)")
+    if len(found.shape) == 4:
+        return (f"{name!r} gives {told}, in which height and width are not found again when the image changes at one place (as "
+                f"in attention weights): {use}")
+    return f"{name!r} gives no map (N, C, h, w), or isn't called: {use}"
+
+
+def _grid(tokens: int, image_size: Tensor | int | tuple[int, int]) -> tuple[int, int]:
+    "Rows and columns of the tokens that lie on the image; the few before them are class tokens."
+    if isinstance(image_size, Tensor):
+        height, width = image_size.shape[-2:]
+    else:
+        height, width = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
+    columns = [w for w in range(1, tokens + 1) if w*max(1, round(w*height/width)) <= tokens]
+    return max(1, round(columns[-1]*height/width)), columns[-1]
+
+# %% ../../nbs/base/target_layers.ipynb #d00r0c01
+Reshape = Callable[[Tensor], Tensor] | None  # from what a layer gives to a map (N, C, h, w), as in grad-cam
+
+_LAYOUTS: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
+
+
+def known_layouts(model: nn.Module, layers: Mapping[str, nn.Module], x: Tensor) -> dict[str, str]:
+    "By name of the layer its layout, \"first\" where it isn't clear. Looked at once for a model, a layer and a size of image."
+    known, form = _LAYOUTS.setdefault(model, {}), (tuple(x.shape[1:]), x.device.type == "meta")
+    missing = [name for name, module in layers.items() if (name, id(module), form) not in known]
+    if missing:
+        seen = {s.layer.name: s.layout if s.images == 1 else "first" for s in _trace(model, x, missing)}
+        known.update({(name, id(layers[name]), form): seen.get(name, "first") for name in missing})
+    return {name: known[name, id(module), form] for name, module in layers.items()}

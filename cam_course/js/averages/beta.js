@@ -9,10 +9,10 @@ import { ewma, ewmaWeights } from "../math/averages.js";
 const percent = (v) => `${+(100 * v).toFixed(v < 0.0995 ? 1 : 0)} %`;
 
 function render(context) {
-  const fig = new Figure(context, "Exponentially weighted average with adjustable decay");
+  const fig = new Figure(context, "Exponentially weighted average with adjustable β");
   const margin = { left: 46, right: 66 };
-  const plot = new Plot(fig, { label: "", margin: { ...margin, bottom: 22 }, y: { label: "value" } });
-  const weights = new Plot(fig, { label: "", margin, height: 128,
+  const plot = new Plot(fig, { label: "", height: (w) => Math.max(180, 0.32 * w), margin: { ...margin, bottom: 22 }, y: { label: "value" } });
+  const weights = new Plot(fig, { label: "", margin, height: 112,
     x: { label: "step" }, y: { label: "weight", ticks: 2, format: percent } });
   const xs = () => fig.get("xs");
   const clampStep = (t) => Math.max(1, Math.min(xs().length, Math.round(t)));
@@ -20,7 +20,7 @@ function render(context) {
   const place = handle(plot, { label: "Step whose weights are shown; left and right arrow keys move it", step: [1, 0],
     get: () => [fig.get("step"), ys[fig.get("step") - 1]], set: ([t]) => fig.set("step", clampStep(t)),
     format: ([t, y]) => `step ${t}, average ${y.toFixed(2)}` });
-  fig.row(slider(fig, "beta", "decay β", { min: 0, max: 0.99, step: 0.01, format: (v) => v.toFixed(2) }));
+  fig.row(slider(fig, "beta", "β", { min: 0, max: 0.99, step: 0.01, format: (v) => v.toFixed(2) }));
   fig.row(toggle(fig, "debias", "divide by 1 − βᵗ (removes the bias of the start)"));
 
   return fig.draw(["xs", "beta", "debias", "step"], () => {

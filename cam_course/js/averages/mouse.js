@@ -82,7 +82,7 @@ function render(context) {
   });
   fig.add(legend([["--muted", "raw reading"], [0, "EWMA"], [1, "responsive"]]));
   fig.row(
-    slider(fig, "beta", "EWMA: decay β", { min: 0, max: 0.98, step: 0.01, format: (v) => v.toFixed(2) }),
+    slider(fig, "beta", "EWMA: β", { min: 0, max: 0.98, step: 0.01, format: (v) => v.toFixed(2) }),
     slider(fig, "snap", "responsive: snap", { min: 0.001, max: 0.1, log: true, format: (v) => v.toFixed(3) }),
     slider(fig, "noise", "noise", { min: 0, max: 40, step: 1, format: (v) => `± ${v}` }));
   fig.row(button("▶ Play a movement", () => {

@@ -74,7 +74,8 @@ export function trimmed(loss, smoothed) {
   const start = Math.floor(n / 10), stop = n - Math.min(5, Math.floor(n / 20));
   if (best <= start) return [start, Math.max(start, stop)];
   const limit = 2 * Math.max(...loss.slice(0, best)) - Math.min(...smoothed);
-  const over = loss.findIndex((y, i) => i >= best && y > limit);
+  const out = loss.map((y) => y > limit), often = (next) => 2 * next.filter(Boolean).length >= next.length;
+  const over = out.findIndex((y, i) => i >= best && y && often(out.slice(i, i + 8)));
   return [start, Math.max(start, over < 0 ? stop : Math.min(stop, over))];
 }
 

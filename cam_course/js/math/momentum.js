@@ -47,3 +47,25 @@ export function stepsTo(path, tol) {
   const error = path.map((p) => Math.max(...p.map(Math.abs)));
   return path.length - error.toReversed().findIndex((e) => !(e < tol * error[0]));
 }
+
+/** How far coordinate i of the path goes beyond 0, as a share of where it starts; 0 if it never gets there. */
+export const swingPast = (path, i) => Math.max(0, ...path.map((p) => -p[i] / path[0][i]));
+
+/** A convex loss with curvature 25, 1 and 25 on its three pieces (Lessard, Recht and Packard 2016); least at 0. */
+export const kink = (w) => (w < 1 ? 12.5 * w * w : w < 2 ? 0.5 * w * w + 24 * w - 12 : 12.5 * w * w - 24 * w + 36);
+export const kinkSlope = (w) => (w < 1 ? 25 * w : w < 2 ? w + 24 : 25 * w - 24);
+
+/** Each method with its textbook rate and β for curvatures in [1, 25]: [rate, β, Nesterov]. */
+export const KINK_METHODS = { "heavy ball": [1 / 9, 4 / 9, false], Nesterov: [1 / 25, 2 / 3, true], plain: [2 / 26, 0, false] };
+
+/** Start and iterates of one of them; for Nesterov the look-ahead points. */
+export function kinkPath(start, method, steps) {
+  const [lr, beta, nesterov] = KINK_METHODS[method], path = [start];
+  let z = 0;
+  for (let k = 0; k < steps; k++) {
+    const g = kinkSlope(path[k]);
+    z = beta * z + g;
+    path.push(path[k] - lr * (nesterov ? g + beta * z : z));
+  }
+  return path;
+}

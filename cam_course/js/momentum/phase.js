@@ -41,6 +41,7 @@ function render(context) {
   const shade = surface(map, { width: 200, height: 120 }), [left, right] = beside(fig, 2);
   const plane = new Plot(fig, { parent: left, label: "Path in the valley", height: 220, margin: { right: 14 },
     x: { domain: [-5, 5], label: "w₁, along" }, y: { domain: [-3, 3], label: "w₂, across" } });
+  const valley = surface(plane, { width: 120, height: 80 });
   const errors = new Plot(fig, { parent: right, label: "Distance from the minimum in each direction", height: 220,
     margin: { left: 58, right: 58 }, x: { domain: [0, STEPS], label: "step" },
     y: { domain: [1e-4, 30], log: true, label: "distance" } });
@@ -80,6 +81,7 @@ function render(context) {
     map.text("steep name", ...ends[1], "across", { ...name, color: 1, dy: under ? 28 : -18 });
     place();
 
+    valley((x, y) => curvatures[0] * x * x + y * y, { key: kappa, transform: Math.sqrt, bands: 10 });
     const whole = momentumQuadratic(curvatures, START, alpha, beta, PATIENCE, nesterov);
     const path = whole.slice(0, STEPS + 1);
     const end = path.findIndex((p) => p.some((v) => Math.abs(v) > 1e3)), seen = end < 0 ? path : path.slice(0, end + 1);
