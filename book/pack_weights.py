@@ -1,6 +1,6 @@
-"""Make a file of shipped weights from a finished run: python book/pack_weights.py runs/NAME cifar10_jpeg
+"""Make a file of weights from a finished run: python book/pack_weights.py runs/NAME cifar10_jpeg [--folder book/nets]
 
-Writes cam_course/weights/NAME.safetensors with what it was trained on, and how good the rounded weights are, measured
+Writes cam_course/weights/NAME.safetensors (shipped), or a file in another folder (kept, not shipped), with what it was trained on, and how good the rounded weights are, measured
 here. Prints the hash that goes into nbs/base/weights.ipynb.
 """
 import argparse
@@ -25,10 +25,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     args = parser.parse_args()
     state, about = describe(args.run)
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER/f"{args.name}.safetensors"
+    args.folder.mkdir(exist_ok=True)
+    path = args.folder/f"{args.name}.safetensors"
     print(f'"{args.name}": "{write_weights(path, state, torch.float16, **about)}"')
     print(f"accuracy {about['accuracy']:.2%}, with mirror images {about['accuracy_tta']:.2%}; {path.stat().st_size/2**20:.2f} MB")
 
