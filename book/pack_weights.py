@@ -1,7 +1,7 @@
 """Make a file of weights from a finished run: python book/pack_weights.py runs/NAME cifar10_jpeg [--folder book/nets]
 
-Writes cam_course/weights/NAME.safetensors (shipped), or a file in another folder (kept, not shipped), with what it was trained on, and how good the rounded weights are, measured
-here. Prints the hash that goes into nbs/base/weights.ipynb.
+Writes cam_course/weights/NAME.safetensors (shipped), or a file in another folder (kept, not shipped), with what it was trained
+on, and how good the rounded weights are, measured here. Prints the hash that goes into nbs/base/weights.ipynb if it is shipped.
 """
 import argparse
 import json
