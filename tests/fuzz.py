@@ -191,7 +191,10 @@ def use(transform: Any) -> Any: return transform(torch.zeros(2, 3, 32, 32))
 def entries() -> dict[str, Entry]:
     "Every entry point that is tried, by name."
     t, s, number = transforms, schedules, {"lr": WRONG, "weight_decay": WRONG}
-    finder = lambda: lr_finder.LRFinder(nn.Linear(4, 2), torch.optim.SGD(parameters(), 0.1), nn.CrossEntropyLoss())
+    def finder():
+        net = nn.Linear(4, 2)
+        return lr_finder.LRFinder(net, torch.optim.SGD(net.parameters(), 0.1), nn.CrossEntropyLoss())
+
     state = {"a": torch.ones(3), "b": [1, {"c": 2.0}]}
     words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9)
     wrong_word = st.one_of(words, st.integers(-9, 0).map(str), st.sampled_from(["nan", "inf", "1e400", "-1", "x", ""]))
