@@ -246,7 +246,7 @@ def test_submission_has_log_galleries_and_links(undisturbed, tmp_path, capsys):
     assert (undisturbed / "log.txt").read_text().strip() in text
     for name in ("curves", "misclassified", "gradcam"):
         assert f"](figures/{name}.png)" in text and (tmp_path / "handin" / "figures" / f"{name}.png").exists()
-    for name in ("models/resnet.py", "main.py", "transforms.py"):
+    for name in ("resnet.py", "app/main.py", "transforms.py"):
         assert f"/cam_course/{name})" in text
     assert cli(["report", str(undisturbed), "--submission", str(tmp_path / "handin")]) == 2
     assert "not empty" in capsys.readouterr().err

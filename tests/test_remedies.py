@@ -2,6 +2,7 @@
 
 The messages are read from the library's source (remedies.py), so that a new one without a case fails.
 """
+import copy
 import re
 import warnings
 
@@ -17,6 +18,7 @@ from torch.optim import lr_scheduler as lrs
 from cam_course import optimizers, plateau, schedules
 from cam_course.lr_curve import LRFinderResult
 from cam_course.lr_finder import LRFinder
+from cam_course.weight_averaging import SAM, WeightAverage, update_bn
 
 # Modules whose messages have no case yet. This list can only shrink.
 NOT_WALKED = frozenset({
@@ -26,7 +28,7 @@ NOT_WALKED = frozenset({
     "base.geometric", "base.rendering", "base.shapes", "base.target_layers", "base.weights", "data", "gradcam", "localization",
     "photographs", "resnet", "training", "transforms"})
 # What the rule takes for a remedy, and isn't: a value is called like a verb.
-NO_REMEDIES = frozenset({"start must be two numbers, got {}"})
+NO_REMEDIES = frozenset({"start must be two numbers, got {}", "start must be in [-3, 3], got {}", "start must be in [-4, 4], got {}"})
 
 CASES: dict[str, tuple] = {}       # message -> (what raises or returns it, what does as it says)
 
@@ -222,6 +224,45 @@ case("WarmupLR takes a schedule of cam_course.schedules, got {}.{}: join LinearL
 case("ReduceLROnPlateau waits for a value: call step(loss) after each epoch yourself, which torch's ChainedScheduler and SequentialLR "
      "don't do", lambda: lrs.ChainedScheduler([plateau.ReduceLROnPlateau(sgd())]).step(),
      lambda _: plateau.ReduceLROnPlateau(sgd()).step(1.0))
+
+
+# ---- weight_averaging
+
+def averaged(net: nn.Module) -> WeightAverage: return WeightAverage(net)
+def lazy() -> nn.Module: return nn.Sequential(nn.LazyLinear(2))
+
+
+def shaped(net: nn.Module) -> nn.Module:
+    net(torch.ones(1, 3))
+    return net
+
+
+def sam_step(closure: bool) -> None:
+    net = nn.Linear(2, 1)
+    sam = SAM(torch.optim.SGD(net.parameters(), lr=.1))
+
+    def loss():
+        value = net(torch.ones(4, 2)).square().mean()
+        value.backward()
+        return value
+
+    sam.step(*[loss]*closure)
+
+
+PAIRS = [(torch.ones(4, 3, 2, 2), torch.zeros(4))]*2
+case("{} has no shape yet: run the model on one batch, then average it", lambda: averaged(lazy()), lambda _: averaged(shaped(lazy())))
+case("{} is {}, in which small changes are rounded away: give a float32 copy, WeightAverage(copy.deepcopy(model).float()); "
+     "update_parameters takes the model as it is", lambda: averaged(nn.Linear(2, 1).half()),
+     lambda _: averaged(copy.deepcopy(nn.Linear(2, 1).half()).float()).update_parameters(nn.Linear(2, 1).half()))
+case("the model has other {} than the one that is averaged ({} instead of {}): make a WeightAverage of this model",
+     lambda: averaged(nn.Linear(2, 1)).update_parameters(nn.Linear(3, 1)),
+     lambda _: averaged(nn.Linear(3, 1)).update_parameters(nn.Linear(3, 1)))
+case("a batch must be a tensor of inputs, or a tuple that begins with one, got {}: give such batches, as in [x for x, y in pairs]",
+     lambda: update_bn([{"x": PAIRS[0][0]}], nn.BatchNorm2d(3)), lambda _: update_bn([x for x, y in PAIRS], nn.BatchNorm2d(3)))
+case("the loader gave no batch, so there is nothing to measure: a generator that has been used is empty, make it anew",
+     lambda: update_bn((x for x, _ in PAIRS[2:]), nn.BatchNorm2d(3)), lambda _: update_bn((x for x, _ in PAIRS), nn.BatchNorm2d(3)))
+case("SAM needs two gradients a step: write step(closure), with a closure() that computes the loss, calls its backward() and returns "
+     "it", lambda: sam_step(False), lambda _: sam_step(True))
 
 
 # ---- the walk

@@ -31,6 +31,12 @@ def by_rule(cell, exports: bool) -> None:
             if tag in tags: return fold(cell, label)
 
 
+def is_folded(cell: dict) -> bool:
+    "Does the rule fold this cell of a notebook, given with its marks?"
+    tags, exports = cell["metadata"].get("tags", []), re.match(r"\s*#\s*\|\s*export", cell["source"]) is not None
+    return IDEA not in tags if exports else bool({FIGURE, ASIDE} & set(tags))
+
+
 def only_imports(source: str) -> bool:
     "Nothing but imports."
     try:

@@ -9,6 +9,7 @@ with what the figure rests on:
 import html
 import re
 
+import book_folds
 import book_pages
 import book_quiz
 import prose
@@ -23,7 +24,8 @@ _t4 = re.compile(r"<!--\s*t4:\s*(?P<time>[^|]+?)\s*\|\s*(?P<how>.+?)\s*-->", re.
 
 
 def _shown(cell: dict) -> bool:
-    return not re.match(r"\s*#\s*\|\s*(hide|default_exp)\b", cell["source"])
+    "Is the code of this cell in sight? What is folded takes no time from who doesn't open it."
+    return not re.match(r"\s*#\s*\|\s*(hide|hide_input|default_exp)\b", cell["source"]) and not book_folds.is_folded(cell)
 
 
 def minutes(nb: dict) -> tuple[int, int, int]:

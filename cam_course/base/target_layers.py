@@ -19,6 +19,154 @@ from torch import Tensor, nn
 
 from .core import check_number, preserved
 
+# %% ../../nbs/base/target_layers.ipynb #d00r0b02
+def bare_model(model: Any, layers: bool = False, gradients: bool = False) -> nn.Module:
+    """The network inside of torch.compile's wrapper, `DataParallel` or `DistributedDataParallel`.
+
+    Raises `TypeError` for what is no module; with `layers` for what has no layers to listen at (traced, scripted, quantized,
+    sharded); with `gradients` for what was built in `torch.inference_mode()`.
+    """
+    while isinstance(model, nn.Module):
+        if isinstance(model, torch.jit.ScriptModule):
+            break
+        inside = model.model if isinstance(model, ScoringNet) else model._modules.get("_orig_mod")
+        if inside is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inside = model.module
+        if inside is None:
+            break
+        model = inside
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}: put a function into the forward of one")
+    if layers:
+        _check_open(model)
+    if gradients and any(p.is_inference() for p in model.parameters()):
+        raise TypeError("the model was built in torch.inference_mode(), so nothing can be differentiated through it: outside "
+                        "of that mode copy.deepcopy(model) gives one that can")
+    return model
+
+
+def _check_open(model: nn.Module) -> None:
+    "`TypeError` for a model whose modules call no hooks, or know no gradients."
+    kinds = {type(m).__module__ for m in model.modules()}
+    if isinstance(model, torch.jit.ScriptModule):
+        what, instead = "traced or scripted", "the module from which it was made"
+    elif any(".quantized" in kind for kind in kinds):
+        what, instead = "quantized", "the float model from which it was made"
+    elif any("fully_sharded_data_parallel" in kind for kind in kinds):
+        what, instead = "sharded (FSDP)", "a whole copy: fill a plain module with its full state_dict"
+    else:
+        return
+    raise TypeError(f"{type(model).__name__} is {what}: its layers can't be listened to, or have no gradients. Take {instead}")
+
+
+Scores = None | str | int | Callable[[Any], Tensor]  # which part of what a model returns holds the scores of the classes
+
+# %% ../../nbs/base/target_layers.ipynb #d00r0b03
+class ScoringNet(nn.Module):
+    """A classifier as everything here takes it in: `net.model` is out of its wrappers, `net(x)` its checked scores (N, classes).
+
+    Raises `ValueError` for an output that holds no such scores, for another number of them than `classes`, for NaN.
+    """
+
+    pick: Scores
+    classes: int | None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        scores: Scores = None,  # key, attribute or position in what `model` returns, or a function of it; None: it is a tensor
+        classes: int | None = None,  # how many scores there must be; None: any number
+        lone: bool = False,  # True: one score alone is fine
+        **need: bool,  # as for `bare_model`
+    ) -> None:
+        super().__init__()
+        if isinstance(model, ScoringNet):  # through the door already
+            scores, classes = model.pick if scores is None else scores, model.classes if classes is None else classes
+        self.model = bare_model(model, **need)
+        self.training = self.model.training
+        self.pick, self.classes, self.lone, self._told = scores, classes, lone, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        "Scores (N, classes) of images (N, C, H, W)."
+        found = _picked(_forward(self.model, x), self.pick, len(x))
+        if found.ndim != 2 or len(found) != len(x) or (found.shape[1] == 1 and (self.classes or not self.lone)):
+            raise ValueError(_no_scores(found, len(x)))
+        if self.classes not in (None, found.shape[1]):
+            raise ValueError(f"the model returns {found.shape[1]} scores per image, and there are {self.classes} classes: each class "
+                             "needs its score, and each score a class name")
+        if not found.is_meta and not bool((found < math.inf).all()):
+            bad = (~(found < math.inf).all(1)).nonzero()[:, 0].tolist()
+            raise ValueError(f"the model's scores for {len(bad)} of {len(x)} images (the first: {bad[0]}) are not finite: "
+                             "look for NaN in the images and in the weights")
+        if not self._told:
+            self._told = True
+            _warn_of_softmax(found.detach())
+        return found
+
+
+def _forward(model: nn.Module, x: Tensor) -> Any:
+    "What the model returns for images; `TypeError` with the remedy for one that wants more."
+    try:
+        return model(x)
+    except TypeError as error:
+        if "required positional argument" not in str(error):
+            raise
+        raise TypeError(f"the model takes more than images ({error}): put it into a module whose forward(x) adds the rest") from error
+
+
+def _picked(output: Any, scores: Scores, n: int) -> Tensor:
+    "The tensor that holds the scores, of whatever shape."
+    if scores is None:
+        found = output
+    elif callable(scores):
+        found = scores(output)
+    else:
+        try:
+            by_key = isinstance(output, Mapping) or not isinstance(scores, str)
+            found = output[scores] if by_key else getattr(output, scores)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(f"scores={scores!r} is not in what the model returns, {_contents(output)}") from error
+    if isinstance(found, Tensor):
+        return found
+    fit = [k for k, v in _parts_of(found) if isinstance(v, Tensor) and v.ndim == 2 and v.shape[0] == n]
+    say = f"say which part: scores={fit[0]!r}" if fit and scores is None else "scores= takes a function that makes them of it"
+    raise ValueError(f"the model must return scores (N, classes), got {_contents(found)}: {say}")
+
+
+def _parts_of(output: Any) -> list[tuple[str | int, Any]]:
+    "Names or positions, and what is there."
+    if isinstance(output, Mapping):
+        return list(output.items())
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return list(zip(output._fields, output, strict=True))
+    if isinstance(output, tuple | list):
+        return list(enumerate(output))
+    return list(getattr(output, "__dict__", {}).items())
+
+
+def _contents(output: Any) -> str:
+    told = [f"{k!r} {tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__}" for k, v in _parts_of(output)]
+    return f"{type(output).__name__}" + (f" with {', '.join(told[:6])}" if told and not isinstance(output, Tensor) else "")
+
+
+def _no_scores(found: Tensor, n: int) -> str:
+    "Why a tensor is no (N, classes), with the remedy."
+    shape = tuple(found.shape)
+    if shape in ((n,), (n, 1)):
+        two = "torch.stack" if found.ndim == 1 else "torch.cat"
+        return (f"the model must return scores (N, classes), got one score per image, {shape}: make two of it, "
+                f"scores=lambda z: {two}([-z/2, z/2], 1)")
+    place = ": for a class per pixel take the mean, scores=lambda s: s.mean((2, 3))" if found.ndim == 4 and shape[0] == n else \
+        f": {n} images need {n} rows, give scores= a function that makes them"
+    return f"the model must return scores (N, classes), got {shape}{place}"
+
+
+def _warn_of_softmax(scores: Tensor) -> None:
+    "Say so if the scores are probabilities."
+    if not scores.is_meta and bool(((scores >= 0) & (scores <= 1)).all()) and bool(((scores.sum(1) - 1).abs() < 1e-3).all()):
+        warnings.warn("the scores of each image sum to 1: the model ends in a softmax, and what is computed from them would take it "
+                      "twice. Leave it out, or give scores=lambda p: p.clamp(min=1e-30).log()", stacklevel=4)
+
 # %% ../../nbs/base/target_layers.ipynb #64e75c1e
 class SpatialLayer(NamedTuple):
     "A module whose output is a map: `name`, `channels`, `height` and `width` of its output."
@@ -228,154 +376,6 @@ def _layout(output: Tensor) -> str:
 def _lead(this: list[float], other: list[float], axis: int) -> float:
     "By how much an axis follows one movement more than the other; an axis of one cell follows any."
     return math.inf if math.isinf(this[axis]) else this[axis] - abs(other[axis])
-
-# %% ../../nbs/base/target_layers.ipynb #d00r0b02
-def bare_model(model: Any, layers: bool = False, gradients: bool = False) -> nn.Module:
-    """The network inside of torch.compile's wrapper, `DataParallel` or `DistributedDataParallel`.
-
-    Raises `TypeError` for what is no module; with `layers` for what has no layers to listen at (traced, scripted, quantized,
-    sharded); with `gradients` for what was built in `torch.inference_mode()`.
-    """
-    while isinstance(model, nn.Module):
-        if isinstance(model, torch.jit.ScriptModule):
-            break
-        inside = model.model if isinstance(model, ScoringNet) else model._modules.get("_orig_mod")
-        if inside is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inside = model.module
-        if inside is None:
-            break
-        model = inside
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}: put a function into the forward of one")
-    if layers:
-        _check_open(model)
-    if gradients and any(p.is_inference() for p in model.parameters()):
-        raise TypeError("the model was built in torch.inference_mode(), so nothing can be differentiated through it: outside "
-                        "of that mode copy.deepcopy(model) gives one that can")
-    return model
-
-
-def _check_open(model: nn.Module) -> None:
-    "`TypeError` for a model whose modules call no hooks, or know no gradients."
-    kinds = {type(m).__module__ for m in model.modules()}
-    if isinstance(model, torch.jit.ScriptModule):
-        what, instead = "traced or scripted", "the module from which it was made"
-    elif any(".quantized" in kind for kind in kinds):
-        what, instead = "quantized", "the float model from which it was made"
-    elif any("fully_sharded_data_parallel" in kind for kind in kinds):
-        what, instead = "sharded (FSDP)", "a whole copy: fill a plain module with its full state_dict"
-    else:
-        return
-    raise TypeError(f"{type(model).__name__} is {what}: its layers can't be listened to, or have no gradients. Take {instead}")
-
-
-Scores = None | str | int | Callable[[Any], Tensor]  # which part of what a model returns holds the scores of the classes
-
-# %% ../../nbs/base/target_layers.ipynb #d00r0b03
-class ScoringNet(nn.Module):
-    """A classifier as everything here takes it in: `net.model` is out of its wrappers, `net(x)` its checked scores (N, classes).
-
-    Raises `ValueError` for an output that holds no such scores, for another number of them than `classes`, for NaN.
-    """
-
-    pick: Scores
-    classes: int | None
-
-    def __init__(
-        self,
-        model: nn.Module,
-        scores: Scores = None,  # key, attribute or position in what `model` returns, or a function of it; None: it is a tensor
-        classes: int | None = None,  # how many scores there must be; None: any number
-        lone: bool = False,  # True: one score alone is fine
-        **need: bool,  # as for `bare_model`
-    ) -> None:
-        super().__init__()
-        if isinstance(model, ScoringNet):  # through the door already
-            scores, classes = model.pick if scores is None else scores, model.classes if classes is None else classes
-        self.model = bare_model(model, **need)
-        self.training = self.model.training
-        self.pick, self.classes, self.lone, self._told = scores, classes, lone, False
-
-    def forward(self, x: Tensor) -> Tensor:
-        "Scores (N, classes) of images (N, C, H, W)."
-        found = _picked(_forward(self.model, x), self.pick, len(x))
-        if found.ndim != 2 or len(found) != len(x) or (found.shape[1] == 1 and (self.classes or not self.lone)):
-            raise ValueError(_no_scores(found, len(x)))
-        if self.classes not in (None, found.shape[1]):
-            raise ValueError(f"the model returns {found.shape[1]} scores per image, and there are {self.classes} classes: each class "
-                             "needs its score, and each score a class name")
-        if not found.is_meta and not bool((found < math.inf).all()):
-            bad = (~(found < math.inf).all(1)).nonzero()[:, 0].tolist()
-            raise ValueError(f"the model's scores for {len(bad)} of {len(x)} images (the first: {bad[0]}) are not finite: "
-                             "look for NaN in the images and in the weights")
-        if not self._told:
-            self._told = True
-            _warn_of_softmax(found.detach())
-        return found
-
-
-def _forward(model: nn.Module, x: Tensor) -> Any:
-    "What the model returns for images; `TypeError` with the remedy for one that wants more."
-    try:
-        return model(x)
-    except TypeError as error:
-        if "required positional argument" not in str(error):
-            raise
-        raise TypeError(f"the model takes more than images ({error}): put it into a module whose forward(x) adds the rest") from error
-
-
-def _picked(output: Any, scores: Scores, n: int) -> Tensor:
-    "The tensor that holds the scores, of whatever shape."
-    if scores is None:
-        found = output
-    elif callable(scores):
-        found = scores(output)
-    else:
-        try:
-            by_key = isinstance(output, Mapping) or not isinstance(scores, str)
-            found = output[scores] if by_key else getattr(output, scores)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ValueError(f"scores={scores!r} is not in what the model returns, {_contents(output)}") from error
-    if isinstance(found, Tensor):
-        return found
-    fit = [k for k, v in _parts_of(found) if isinstance(v, Tensor) and v.ndim == 2 and v.shape[0] == n]
-    say = f"say which part: scores={fit[0]!r}" if fit and scores is None else "scores= takes a function that makes them of it"
-    raise ValueError(f"the model must return scores (N, classes), got {_contents(found)}: {say}")
-
-
-def _parts_of(output: Any) -> list[tuple[str | int, Any]]:
-    "Names or positions, and what is there."
-    if isinstance(output, Mapping):
-        return list(output.items())
-    if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return list(zip(output._fields, output, strict=True))
-    if isinstance(output, tuple | list):
-        return list(enumerate(output))
-    return list(getattr(output, "__dict__", {}).items())
-
-
-def _contents(output: Any) -> str:
-    told = [f"{k!r} {tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__}" for k, v in _parts_of(output)]
-    return f"{type(output).__name__}" + (f" with {', '.join(told[:6])}" if told and not isinstance(output, Tensor) else "")
-
-
-def _no_scores(found: Tensor, n: int) -> str:
-    "Why a tensor is no (N, classes), with the remedy."
-    shape = tuple(found.shape)
-    if shape in ((n,), (n, 1)):
-        two = "torch.stack" if found.ndim == 1 else "torch.cat"
-        return (f"the model must return scores (N, classes), got one score per image, {shape}: make two of it, "
-                f"scores=lambda z: {two}([-z/2, z/2], 1)")
-    place = ": for a class per pixel take the mean, scores=lambda s: s.mean((2, 3))" if found.ndim == 4 and shape[0] == n else \
-        f": {n} images need {n} rows, give scores= a function that makes them"
-    return f"the model must return scores (N, classes), got {shape}{place}"
-
-
-def _warn_of_softmax(scores: Tensor) -> None:
-    "Say so if the scores are probabilities."
-    if not scores.is_meta and bool(((scores >= 0) & (scores <= 1)).all()) and bool(((scores.sum(1) - 1).abs() < 1e-3).all()):
-        warnings.warn("the scores of each image sum to 1: the model ends in a softmax, and what is computed from them would take it "
-                      "twice. Leave it out, or give scores=lambda p: p.clamp(min=1e-30).log()", stacklevel=4)
 
 # %% ../../nbs/base/target_layers.ipynb #07e46df0
 def resolve_layer(

@@ -20,13 +20,13 @@ function verdict(factor) {
 
 function render(context) {
   const fig = new Figure(context, "Gradient descent in a valley: learning rate, condition number, errors");
-  const plane = new Plot(fig, { label: "Path of gradient descent in the valley", height: (w) => 0.3 * w + 80,
+  const plane = new Plot(fig, { label: "Path of gradient descent in the valley", height: (w) => 0.26 * w + 80,
     x: { domain: [-5, 5], label: "w₁, along the valley" }, y: { domain: [-3, 3], label: "w₂, across" } });
   const shade = surface(plane), [left, right] = beside(fig, 2);
   const factorPlot = new Plot(fig, { parent: left, label: "Error factor per step against the learning rate",
-    height: 205, margin: { right: 14 }, x: { domain: [0, MAX_RATE], label: "learning rate α  (units of 1/L)" },
+    height: 200, margin: { right: 14 }, x: { domain: [0, MAX_RATE], label: "learning rate α  (units of 1/L)" },
     y: { domain: [0, 1.3], label: "|error factor| a step" } });
-  const errorPlot = new Plot(fig, { parent: right, label: "Distance from the minimum in each direction", height: 205,
+  const errorPlot = new Plot(fig, { parent: right, label: "Distance from the minimum in each direction", height: 200,
     margin: { left: 58, right: 58 }, x: { domain: [0, STEPS], label: "step" },
     y: { domain: [1e-4, 10], log: true, label: "distance" } });
 

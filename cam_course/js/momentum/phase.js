@@ -35,14 +35,14 @@ function manner(rate, lr, beta, curvature, nesterov) {
 function render(context) {
   const fig = new Figure(context, "Phase diagram of momentum: learning rate, memory and the error factor per step");
   const map = new Plot(fig, { label: "Error factor per step over learning rate times curvature and beta",
-    height: (w) => 0.4 * w + 90, x: { domain: [LO, HI], label: "α × curvature", ticks: [-3, -2, -1, 0, 1],
+    height: (w) => Math.max(230, 0.34 * w + 72), x: { domain: [LO, HI], label: "α × curvature", ticks: [-3, -2, -1, 0, 1],
       format: (v) => shortNumber(+(10 ** v).toPrecision(1)) },
     y: { domain: [-0.03, 1], label: "β", ticks: [0, 0.2, 0.4, 0.6, 0.8, 1] } });
   const shade = surface(map, { width: 200, height: 120 }), [left, right] = beside(fig, 2);
-  const plane = new Plot(fig, { parent: left, label: "Path in the valley", height: 220, margin: { right: 14 },
+  const plane = new Plot(fig, { parent: left, label: "Path in the valley", height: 202, margin: { right: 14 },
     x: { domain: [-5, 5], label: "w₁, along" }, y: { domain: [-3, 3], label: "w₂, across" } });
   const valley = surface(plane, { width: 120, height: 80 });
-  const errors = new Plot(fig, { parent: right, label: "Distance from the minimum in each direction", height: 220,
+  const errors = new Plot(fig, { parent: right, label: "Distance from the minimum in each direction", height: 202,
     margin: { left: 58, right: 58 }, x: { domain: [0, STEPS], label: "step" },
     y: { domain: [1e-4, 30], log: true, label: "distance" } });
 
@@ -69,7 +69,7 @@ function render(context) {
     }), { color: 1, opacity: 0.3 });
     map.line("stability", BETAS.map((b) => [Math.log10(stabilityLimit(b, nesterov)), b]), { color: 1, width: 2 });
     map.line("critical", borders[nesterov], { color: "--ink", width: 1.5, dash: "5 4" });
-    map.text("creeps", LO, 0, "creeps", { dx: 10, dy: -12 });
+    if (map.w > 480) map.text("creeps", LO, 0, "creeps", { dx: 10, dy: -12 });
     map.text("swings", -1.6, nesterov ? 0.93 : 0.9, "swings", { anchor: "middle" });
     if (map.w > 480) map.text("explodes name", HI, nesterov ? 0.5 : 0.1, "explodes", { anchor: "end", dx: -6 });
 
