@@ -153,7 +153,7 @@ def test_resuming_a_finished_run_only_loads_it(undisturbed):
 
 
 def test_same_name_other_settings_is_refused(undisturbed, folder):
-    config = recipe("assignment", dataset=str(folder), width=8, runs=str(undisturbed.parent), name="a")
+    config = recipe("assignment", dataset=str(folder), width=8, epochs=3, runs=str(undisturbed.parent), name="a")
     with pytest.raises(ValueError, match="was made with width=4, not 8: give the new run another name"):
         run(config, resume=True)
 
