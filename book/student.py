@@ -19,7 +19,9 @@ import stamps
 OUT = stamps.ROOT/"build"/"student"
 TAG, TURN = "solution", "raise NotImplementedError(\"your turn\")"
 fold = re.compile(r"[ \t]*<details[^>]*>\s*<summary>\s*(?:Solution|Answer)\b.*?</summary>.*?</details>[ \t]*\n?", re.S)
-kept = re.compile(r"<details>\s*<summary>What the notes say</summary>.*?</details>", re.S)   # no solution: it stays
+ASIDES = ("What the notes say", "Where the rule comes from", "It never quite arrives", "Is a flat minimum a better one?",
+          "How the curves are computed")   # folds that give no solution away: they stay
+kept = re.compile(rf"<details>\s*<summary>(?:{'|'.join(map(re.escape, ASIDES))})</summary>.*?</details>", re.S)
 _fence = re.compile(r"(?ms)^(`{3,}|~{3,}).*?^\1[ \t]*$")
 _open = re.compile(r"<details[^>]*>|</details>", re.I)
 
@@ -32,7 +34,7 @@ def without_folds(text: str, name: str = "") -> str:
     "Markdown less its solutions; `Unfinished` if a fold stays open, or has another name than those that are known."
     left = re.sub(r"\n{3,}", "\n\n", fold.sub("", text)).rstrip()
     if m := _open.search(_fence.sub("", kept.sub("", left))):
-        raise Unfinished(f"{name}: {left[m.start():m.start() + 60]!r} is no fold that it knows (Solution, Answer, What the notes say)")
+        raise Unfinished(f"{name}: {left[m.start():m.start() + 60]!r} is no fold that it knows: Solution, Answer, or one of ASIDES")
     return left
 
 

@@ -43,11 +43,12 @@ def lines(text: str) -> list[str]:
 def solution_text(nb: dict, new: dict) -> Iterator[str]:
     "Each line of each fold occurs no more often than the chapter itself, outside the folds, has it."
     text = text_of(new)
-    folds = [m[0] for c in nb["cells"] if c["cell_type"] == "markdown" for m in FOLD.finditer(c["source"])]
-    outside = FOLD.sub("", text_of(nb))
+    told = [student.kept.sub("", c["source"]) for c in nb["cells"] if c["cell_type"] == "markdown"]   # asides stay
+    folds = [m[0] for source in told for m in FOLD.finditer(source)]
+    outside = FOLD.sub("", student.kept.sub(lambda m: re.sub("</?details>", "", m[0]), text_of(nb)))
     for line in {line for fold in folds for line in lines(fold)}:
         if text.count(line) > outside.count(line): yield f"of a solution: {line!r}"
-    if "<details" in text: yield "a fold is left"
+    if "<details" in student.kept.sub("", text): yield "a fold is left"
     if "Solution" in text.replace("solution_", ""): yield "it speaks of a solution"
 
 

@@ -33,7 +33,7 @@ def by_rule(cell, exports: bool) -> None:
 
 def is_folded(cell: dict) -> bool:
     "Does the rule fold this cell of a notebook, given with its marks?"
-    tags, exports = cell["metadata"].get("tags", []), re.match(r"\s*#\s*\|\s*export", cell["source"]) is not None
+    tags, exports = cell.get("metadata", {}).get("tags", []), re.match(r"\s*#\s*\|\s*export", cell["source"]) is not None
     return IDEA not in tags if exports else bool({FIGURE, ASIDE} & set(tags))
 
 

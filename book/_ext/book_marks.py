@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-NOTES = "What the notes say"   # the label of a fold that checks the course notes
+SOLUTIONS = ("Solution", "Answer")   # how the label of a fold begins that paper sets at the chapter's end
 _protected = re.compile(
     r"(?P<fence>^(?P<tick>`{3,}|~{3,})[^\n]*\n.*?^(?P=tick)[^\n]*$)"       # fenced code
     r"|(?P<code>(?P<q>`+)(?!`).+?(?<!`)(?P=q)(?!`))"                       # inline code
@@ -94,10 +94,12 @@ class Exercises:
 
 def details(text: str) -> str:
     "Markdown inside `<details>` is read as markdown: blank lines around the tags, and a class for the style sheet."
+    def opened(m: re.Match) -> str:
+        kind = "solution" if m[1].strip().startswith(SOLUTIONS) else "notes"
+        return f'<details class="{kind}">\n<summary>{m[1]}</summary>\n\n'
+
     def fix(s: str) -> str:
-        s = re.sub(r"<details>\s*<summary>(.*?)</summary>[ \t]*\n?",
-                   lambda m: f'<details class="{"notes" if m[1].strip() == NOTES else "solution"}">\n<summary>{m[1]}</summary>\n\n',
-                   s, flags=re.S)
+        s = re.sub(r"<details>\s*<summary>(.*?)</summary>[ \t]*\n?", opened, s, flags=re.S)
         return re.sub(r"\n*[ \t]*</details>", "\n\n</details>", s)
     return outside_code(text, fix)
 
