@@ -58,5 +58,5 @@ def faults(page: str, look: dict[str, Any]) -> Iterator[str]:
     if not is_chapter(page): return
     name, found = page.removeprefix("nbs/").removesuffix(".html"), missed(look)
     listed = not_yet().get(name, [])
-    yield from (f"{page}: {how}" for mark, how in found.items() if mark not in listed)
-    yield from (f"{page} meets the mark {mark!r}: take it off {LIST.name}" for mark in listed if mark not in found)
+    yield from (f"{page} at 1300 px: {how}" for mark, how in found.items() if mark not in listed)
+    yield from (f"{page} at 1300 px meets the mark {mark!r}: take it off {LIST.name}" for mark in listed if mark not in found)

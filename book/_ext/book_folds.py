@@ -63,7 +63,7 @@ def library_label(source: str) -> str:
 
 def first_sentence(doc: str) -> str:
     "The first sentence of a doc string, in one line, without a full stop inside brackets or a number ending it."
-    paragraph = " ".join(doc.split("\n\n")[0].split())
+    paragraph = " ".join(re.sub(r"\s*\[@[^\]]*\]", "", doc.split("\n\n")[0]).split())   # a label cites nobody
     end = re.search(r"(?<![ (][a-z])(?<!e\.g)(?<!i\.e)(?<!al)[.!?](?= [A-Z`\"(\d]|$)", paragraph)
     return paragraph[:end.end()] if end else paragraph
 
