@@ -46,9 +46,9 @@ print(_json.dumps({"data": _data(), "device": _device(), "versions": {"python": 
 """
 
 # Runs before the first cell, if it is to be told which functions of the library ran; WATCHED runs at the end.
-WATCH = f"import sys as _sys; _sys.path.insert(0, {str(Path(__file__).resolve().parent)!r}); import watch as _watch; " \
-    "_sys.path.pop(0); _watch.install()"
-WATCHED = "print(_json.dumps(_watch.ran()))"
+WATCH = f"import sys as _sys; _sys.path.insert(0, {str(Path(__file__).resolve().parent)!r}); import watch as _watch_of_the_run; " \
+    "_sys.path.pop(0); _watch_of_the_run.install()"
+WATCHED = "print(_json.dumps(_watch_of_the_run.ran()))"
 
 
 def smoke_values(source: str) -> str:
