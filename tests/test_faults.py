@@ -215,7 +215,7 @@ def test_a_report_of_half_a_run_does_not_finish_it(stopped, undisturbed):
 
 def test_what_a_loss_scaler_knows_is_kept(tmp_path):
     "fp16 is for GPUs; the scaler itself can be tried on any machine. Its scale changes with every good or bad step."
-    from test_trainer import make, stop_after
+    from test_trainer import make, signal_after
 
     def scaled(*args, **kwargs):
         made = make(*args, scheduler="none", **kwargs)
@@ -225,7 +225,7 @@ def test_what_a_loss_scaler_knows_is_kept(tmp_path):
     whole = scaled()
     whole.fit()
     first = scaled(tmp_path)
-    stop_after(first, 7)
+    signal_after(first, 7)
     with pytest.raises(trainer_module.Interrupted):
         first.fit()
     second = scaled(tmp_path, seed=9)

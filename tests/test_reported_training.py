@@ -6,6 +6,7 @@ One test a row of the table of faults, named after it (T2, T4, ...). Range tests
 import dataclasses
 import inspect
 import json
+import signal
 import subprocess
 import sys
 import warnings
@@ -17,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
+from test_trainer import signal_after
 from torch import nn
 from torch.optim import lr_scheduler as lrs
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -77,16 +79,7 @@ def make(run_dir=None, *, net=None, optimizer=sgd, scheduler=None, train=TRAIN, 
 
 def stop_after(trainer: Trainer, step: int) -> Trainer:
     "Train, and stop as Ctrl-C would, after a step."
-    import signal
-
-    seen = []
-
-    def hook(*_):
-        seen.append(1)
-        if len(seen) == step:
-            signal.raise_signal(signal.SIGINT)
-
-    trainer.optimizer.register_step_post_hook(hook)
+    signal_after(trainer, step, signal.SIGINT)
     with pytest.raises(Interrupted):
         trainer.fit()
     return trainer

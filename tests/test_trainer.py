@@ -69,13 +69,13 @@ def make(run_dir=None, *, optimizer="sgd", scheduler="onecycle", epochs=3, seed=
     )
 
 
-def stop_after(trainer: Trainer, step: int) -> None:
+def signal_after(trainer: Trainer, step: int, by: signal.Signals = signal.SIGTERM) -> None:
     calls = []
 
     def hook(*args):
         calls.append(1)
         if len(calls) == step:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(by)
 
     trainer.optimizer.register_step_post_hook(hook)
 
@@ -114,7 +114,7 @@ def test_resume_is_bit_identical(tmp_path, options, step):
     undisturbed = make(**options)
     undisturbed.fit()
     first = make(tmp_path, checkpoint_seconds=1e9, **options)
-    stop_after(first, step)
+    signal_after(first, step)
     with pytest.raises(Interrupted, match=f"SIGTERM after step {step}; resume from") as stopped:
         first.fit()
     assert stopped.value.signal == signal.SIGTERM

@@ -4,16 +4,11 @@ python tests/bench/bench_front_door.py [--pairs 7]
 """
 
 import argparse
-import subprocess
-import sys
 
 import pairs
+from bench_import import fresh
 
 MOST = 1.05  # times `import torch`
-
-
-def fresh(code: str):
-    return lambda: subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
 def main(argv: list[str] | None = None) -> list[pairs.Ratio]:
