@@ -257,7 +257,7 @@ TOGETHER = """
 import sys
 from pathlib import Path
 from data_faults import StandIn
-from cam_course import cifar10
+from cam_course.base import cifar10
 standin = StandIn(Path(sys.argv[1]))
 standin.use(setattr)
 decode = cifar10._decoded

@@ -95,7 +95,8 @@ def test_a_launcher_follows_a_ctrl_c_with_a_sigterm(tmp_path):
 
 HANGS = """
 import ctypes, sys, threading
-from cam_course import __main__ as command, main
+from cam_course import __main__ as command
+from cam_course.app import main
 
 def stuck(*_, **__):
     threading.Timer(0.5, lambda: print("in the step", flush=True)).start()   # it is in there by then
