@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from .base.cifar10 import CLASS_NAMES, channel_stats, cifar10_arrays, find_in
 from cam_course.base.core import (
-    DataError, check_choice, check_number, get_rng_state, keyed_generator, seed_everything, set_rng_state,
+    DataError, check_choice, check_number, generators_in, get_rng_state, keyed_generator, reseed, seed_everything, set_rng_state,
 )
 from .base.shapes import draw_shapes
 
@@ -339,10 +339,9 @@ class LoadedBatches:
         here, key = get_rng_state(), keyed_generator(seed, "loader", epoch)
         number = int(torch.randint(2**32, (), generator=key))
         seed_everything(number)
+        for i, own in enumerate(generators_in(self.loader)):  # a sampler's, a transform's, ...
+            reseed(own, number + i)
         sampler = getattr(self.loader, "sampler", None)
-        for own in (getattr(self.loader, "generator", None), getattr(sampler, "generator", None)):
-            if own is not None:
-                own.manual_seed(number)
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)
         batches = iter(self.loader)

@@ -6,6 +6,7 @@ __all__ = ['Misclassified', 'TensorBoardGallery']
 # %% ../nbs/33_gallery.ipynb #b3fa6381
 import contextlib
 import os
+import warnings
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from cam_course.base.rendering import (
     draw_caption, enlarge, image_grid, overlay, shorten_label, signed_map, stretch_contrast,
 )
 from .base.target_layers import Scores, ScoringNet, suggest_layer
-from .data import from_dataset
+from .data import LoadedBatches, from_dataset
 from .gradcam import ClassMaps, GradCAM, Layers, library_cam
 from .training import predict
 from .transforms import Normalize
@@ -398,22 +399,24 @@ def _browse(
 class TensorBoardGallery:
     """Trainer callback: writes both galleries and the confusion matrix to TensorBoard, and disturbs nothing.
 
-    Of the trainer it uses `epoch`, `best_model`, and where not given `test` and `normalize`.
+    Of the trainer it uses `epoch`, `best_model`, and where not given `test` and `normalize`. Beside a training on a
+    DataLoader, whose images are normalized already, it needs both.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike,  # of the event files, as for `TensorBoardLogger`
-        data: Any = None,  # ImageData to look for errors in; None: the trainer's test images
+        data: Any = None,  # where to look for errors, as for `Misclassified.find`; None: the trainer's test images
         target_layers: Layers | None = None,  # None: the deepest layer that fits
         n: int = 10,  # images in a gallery
         every: int = 5,  # epochs from one gallery to the next; after the last epoch there is always one
         min_size: int = 5,  # px that a map must have
+        normalize: Callable[[Tensor], Tensor] | None = None,  # from `data.x` to the network's input; None: the trainer's
     ) -> None:
         check_number("every", every, 1, integer=True)
         check_number("n", n, 1, integer=True)
         self.folder, self.data, self.target_layers, self.n = folder, data, target_layers, n
-        self.every, self.min_size, self._written = every, min_size, -1
+        self.every, self.min_size, self.normalize, self._written = every, min_size, normalize, -1
 
     def on_epoch_end(self, trainer: Any) -> None:
         "Write after every `every`-th epoch."
@@ -432,8 +435,13 @@ class TensorBoardGallery:
         accelerator = getattr(trainer, "accelerator", None)
         if accelerator is not None and not accelerator.is_main_process:
             return
+        data = trainer.test if self.data is None else self.data
+        if isinstance(data, LoadedBatches):  # a training isn't ended for a picture
+            warnings.warn("TensorBoardGallery draws nothing: the trainer's DataLoader gives normalized images. Give data= with images "
+                          "that aren't (ImageData, a Dataset), and normalize=", stacklevel=2)
+            return
         with _full_precision(trainer.best_model) as model:
-            errors = Misclassified.find(model, trainer.test if self.data is None else self.data, trainer.normalize)
+            errors = Misclassified.find(model, data, self.normalize or trainer.normalize)
             figures = {"errors/confusion": plot_confusion(errors.confusion(), errors.class_names)}
             if len(errors):
                 figures["errors/images"] = errors.plot(self.n)

@@ -22,6 +22,7 @@ from cam_course.base.target_layers import (
     Reshape,
     Scores,
     ScoringNet,
+    check_batch,
     check_images,
     check_layer,
     eval_mode,
@@ -425,7 +426,7 @@ class GradCAM:
 
     def _smoothed(self, x: Tensor, targets: _Targets, eigen_smooth: bool) -> Tensor:
         "The mean of the maps of six variants of each image."
-        check_images(self.model, x)
+        check_batch(x)
         found = []
         for flip in (False, True):
             for factor in (0.9, 1.0, 1.1):
@@ -447,7 +448,7 @@ class GradCAM:
 
     def _parts(self, input_tensor: Tensor, targets: _Targets, join: Callable = weighted_maps) -> Iterator[ClassMaps]:
         "`ClassMaps` of each chunk of `batch_size` images."
-        check_images(self.model, input_tensor)
+        check_batch(input_tensor)
         split = _split_targets(targets, len(input_tensor))
         for start in range(0, len(input_tensor), self.batch_size):
             part = slice(start, start + self.batch_size)

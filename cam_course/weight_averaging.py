@@ -235,8 +235,11 @@ class WeightAverage(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         "Also a state of torch's `AveragedModel`, which counts every update."
-        if prefix + "n_averaged" in state_dict:
-            state_dict.setdefault(prefix + "n_seen", state_dict[prefix + "n_averaged"])
+        averaged = state_dict.get(prefix + "n_averaged")
+        if averaged is not None and int(averaged):  # as many updates as had to be seen for that
+            state_dict.setdefault(prefix + "n_seen", averaged*self.every + self.start)
+        elif averaged is not None:
+            state_dict.setdefault(prefix + "n_seen", averaged)
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._averaged, self._seen = int(self.n_averaged), int(self.n_seen)
 
@@ -307,8 +310,8 @@ class SAM(Optimizer):
     """Sharpness-aware minimization (Foret et al. 2021) around any optimizer: its step from w, by the gradient at w + e.
 
     e = rho g/|g|, where g is the gradient at w and |g| its length over all weights together. `step` needs a closure,
-    which it calls twice. Groups, rates and state are those of `optimizer`, so schedules work; `state_dict` holds them
-    and rho.
+    which it calls twice, so batch norm's running statistics see each batch at both places. Groups, rates and state are
+    those of `optimizer`, so schedules work; `state_dict` holds them and rho.
     """
 
     def __init__(

@@ -162,19 +162,24 @@ def test_auto_precision_by_capability(monkeypatch, capability, expected):
     assert found.format == expected and ".".join(map(str, capability)) in found.reason
 
 
-@pytest.mark.parametrize(("tiles", "limit", "onednn", "expected"), [
-    (True, None, True, "bf16"), (True, "ALL", True, "bf16"), (True, "AVX512_CORE_AMX", True, "bf16"),
-    (True, "AVX2", True, "fp32"), (True, "avx512_core_bf16", True, "fp32"), (True, None, False, "fp32"),
-    (False, None, True, "fp32"), (False, "AVX512_CORE_AMX", True, "fp32"),
+@pytest.mark.parametrize(("tiles", "avx512", "limit", "onednn", "expected"), [
+    (True, True, None, True, "AMX"), (True, True, "ALL", True, "AMX"), (True, True, "AVX512_CORE_AMX", True, "AMX"),
+    (True, True, "AVX2", True, ""), (True, True, "avx512_core_bf16", True, "AVX-512"), (True, True, None, False, ""),
+    (False, True, None, True, "AVX-512"), (False, True, "AVX512_CORE_FP16", True, "AVX-512"),
+    (False, True, "AVX10_1_512", True, "AVX-512"), (False, True, "AVX512_CORE_AMX", True, "AVX-512"),
+    (False, True, "AVX512_CORE_VNNI", True, ""),
+    (False, False, None, True, ""), (False, False, "AVX512_CORE_AMX", True, ""), (False, None, None, True, ""),
 ])
-def test_auto_precision_on_a_cpu_asks_for_amx_tiles(monkeypatch, tiles, limit, onednn, expected):
+def test_auto_precision_on_a_cpu_asks_what_multiplies_bf16(monkeypatch, tiles, avx512, limit, onednn, expected):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    if avx512 is None: monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")  # torch 2.6
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     if limit:
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     found = core.resolve_precision("auto", torch.device("cpu"))
-    assert found.format == expected and "AMX" in found.reason
+    assert found.format == ("bf16" if expected else "fp32") and expected in found.reason
     assert core.resolve_precision("fp32", torch.device("cpu")) == ("fp32", "as asked")
 
 

@@ -243,6 +243,21 @@ def test_tensorboard_beside_a_training_in_16_bits(tmp_path, averaged):
     assert seen.count(torch.bfloat16) >= 4                   # both epochs were trained in it
 
 
+def test_tensorboard_beside_a_training_on_a_data_loader(tmp_path):
+    "Its images are normalized, so that pictures have to come from elsewhere; without them the training goes on, and says so."
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.data import DataLoader, TensorDataset
+    data, net = shapes(40, seed=3), ResNet18(width=2)
+    normalize = Normalize.of(data)
+    loader = DataLoader(TensorDataset(normalize(data.x), data.y), 20)
+    callbacks = [TensorBoardGallery(tmp_path/"a", n=3), TensorBoardGallery(tmp_path/"b", data, n=3, normalize=normalize)]
+    trainer = Trainer(net, loader, loader, torch.optim.SGD(net.parameters(), 0.01), epochs=1, device="cpu", progress=False,
+                      callbacks=callbacks)
+    with pytest.warns(UserWarning, match="draws nothing.* Give data= .* and normalize="): trainer.fit()
+    assert not (tmp_path/"a").exists()
+    assert [e.step for e in EventAccumulator(str(tmp_path/"b")).Reload().Images("errors/images")] == [1]
+
+
 @pytest.mark.parametrize(("true", "predicted", "n", "words"), [
     ([0, 1], [0], None, "equal"), ([], [], None, "not empty"), ([0, 3], [0, 0], 3, "0 to 2"), ([-1, 0], [0, 0], None, "0 to 0")])
 def test_wrong_tables(true, predicted, n, words):

@@ -13,6 +13,7 @@ import warnings
 from collections import namedtuple
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -483,6 +484,7 @@ def test_t07_what_is_refused_leaves_no_folder(tmp_path, monkeypatch, capsys):
         ({"keep_best": True}, "never by the test set"),
         ({"early_stopping": 0, "held_out": HELD_OUT}, "early_stopping must be"),
         ({"net": nn.DataParallel(Net())}, "give the net itself, model.module"),
+        ({"net": torch.compile(nn.DataParallel(Net()))}, "give the net itself, model.module"),
     ],
 )
 def test_t07_the_trainer_checks_before_it_makes_a_folder(options, message, tmp_path):
@@ -633,6 +635,30 @@ def test_t13_a_data_loader_is_taken_and_resumed_exactly(workers, tmp_path):
     other.fit()
     assert not same_weights(whole.model, other.model)  # another seed, another order
     assert load_file(tmp_path / "last.safetensors").keys() == whole.model.state_dict().keys()
+
+
+def test_t13_a_generator_of_the_transforms_own_is_seeded_too(tmp_path):
+    "A shuffled loader whose data set draws from a generator that it keeps: stopped in the middle, it arrives at the same weights."
+
+    class Own(Photos):
+        def __init__(self):
+            super().__init__()
+            self.draw = np.random.default_rng(int(torch.randint(1000, ())))
+
+        def __getitem__(self, i):
+            noise = torch.from_numpy(self.draw.standard_normal((3, 8, 8))).float()
+            return self.data.x[i].float() / 255 - 0.5 + 0.1 * noise, int(self.data.y[i])
+
+    def build(folder=None):
+        return make(folder, train=DataLoader(Own(), 16, shuffle=True), test=DataLoader(Photos(TEST, 0), 7), epochs=2)
+
+    whole = build()
+    whole.fit()
+    stop_after(build(tmp_path), 5)
+    again = build(tmp_path)
+    assert again.resume()
+    again.fit()
+    assert same_weights(whole.model, again.model)
 
 
 def test_t13_a_data_set_is_taken_everywhere():

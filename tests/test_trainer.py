@@ -136,11 +136,11 @@ def test_resume_is_bit_identical(tmp_path, options, step):
 
 def test_the_log_says_in_which_precision_and_that_it_changed(tmp_path, monkeypatch):
     from cam_course.base import core
-    monkeypatch.setattr(core, "_has_amx_tiles", lambda: True)
+    monkeypatch.setattr(core, "_bf16_unit", lambda: "in AMX tiles")
     first = make(tmp_path, epochs=1, scheduler="none", precision="auto")
     first.fit()
     assert (tmp_path / "log.txt").read_text().startswith("precision bf16: this processor")
-    monkeypatch.setattr(core, "_has_amx_tiles", lambda: False)
+    monkeypatch.setattr(core, "_bf16_unit", lambda: None)
     second = make(tmp_path, epochs=2, scheduler="none", precision="auto")
     second.resume()
     second.fit()
@@ -167,7 +167,8 @@ def test_plateau_without_held_out_data_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("batch_size", 0), ("label_smoothing", 2), ("clip_norm", 0), ("ema_decay", -1), ("batch_size", 97)],
+    [("epochs", 0), ("batch_size", 0), ("label_smoothing", 2), ("clip_norm", 0), ("ema_decay", -1), ("ema_decay", 1),
+     ("batch_size", 97)],
 )
 def test_wrong_arguments_are_named(name, value):
     model = Net()

@@ -119,6 +119,21 @@ def test_a_state_of_torchs_average_is_gone_on_with():
     assert close(mine.module, other.module)
 
 
+@pytest.mark.parametrize(("start", "every"), [(100, 1), (3, 2)])
+def test_a_state_of_torchs_average_is_gone_on_with_where_averaging_begins_late(start, every):
+    "It says how many were averaged, not how many came before; what is there goes on at once."
+    net = small()
+    other = swa_utils.AveragedModel(net, use_buffers=True)
+    for _ in trained(net, 7): other.update_parameters(net)
+    mine = WeightAverage(small(3), "swa", start=start, every=every)
+    mine.load_state_dict(other.state_dict())
+    for k, _ in enumerate(trained(net, 4, first=7), 1):
+        mine.update_parameters(net)
+        if k % every == 0: other.update_parameters(net)
+        assert mine.n_averaged == 7 + k//every
+    assert close(mine.module, other.module)
+
+
 def weights_seen(net: nn.Module, average: WeightAverage, steps: int) -> list[Tensor]:
     seen = []
     for _ in trained(net, steps):

@@ -90,6 +90,33 @@ def keyed_generator(
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
+# %% ../../nbs/base/core.ipynb #c0gene01
+def generators_in(thing: Any, depth: int = 6) -> Iterator[Any]:
+    "Each random generator inside `thing`, such as a loader (its sampler's, its data set's, ...): torch's, NumPy's, Python's."
+    yield from _generators(thing, depth, set())
+
+
+def _generators(thing: Any, depth: int, seen: set[int]) -> Iterator[Any]:
+    if id(thing) in seen or isinstance(thing, Tensor | np.ndarray | nn.Module | str | bytes) or not depth:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, torch.Generator | np.random.Generator | np.random.RandomState | random.Random):
+        yield thing
+        return
+    parts = thing if isinstance(thing, dict) else getattr(thing, "__dict__", {})
+    for part in thing if isinstance(thing, list | tuple) and len(thing) < 100 else list(parts.values()):
+        yield from _generators(part, depth - 1, seen)
+
+
+def reseed(generator: Any, seed: int) -> None:
+    "Let one of them begin anew from `seed`."
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state
+    else:
+        generator.seed(seed % 2**32)
+
 # %% ../../nbs/base/core.ipynb #9b5b9776
 def _mix(z: Tensor) -> Tensor:
     "Scramble int64: the finaliser of splitmix64. Torch multiplies modulo 2^64, and the masks make the shifts logical."
@@ -152,7 +179,8 @@ def resolve_precision(
 ) -> ChosenPrecision:
     """Choose the number format; "auto" takes the fastest in which a training is as good.
 
-    bf16 on CUDA capability >= 8.0 and on a CPU with AMX tiles, fp16 with scaled losses on older GPUs, fp32 elsewhere.
+    bf16 on CUDA capability >= 8.0 and on a CPU that multiplies it (AVX-512's bf16, AMX), fp16 with scaled losses on older
+    GPUs, fp32 elsewhere.
     Raises `ValueError` for a name that isn't one of the four, and for fp16 on a CPU.
     """
     check_choice("precision", precision, get_args(Precision))
@@ -167,17 +195,23 @@ def resolve_precision(
         return ChosenPrecision("fp16", f"a GPU of capability {major}.{minor} has no bf16; losses are scaled")
     if device.type != "cpu":
         return ChosenPrecision("fp32", f"nothing else was tried on {device.type!r}")
-    if _has_amx_tiles():
-        return ChosenPrecision("bf16", "this processor multiplies it in AMX tiles")
-    return ChosenPrecision("fp32", "this processor has no AMX tiles, and bf16 is slow without")
+    if unit := _bf16_unit():
+        return ChosenPrecision("bf16", f"this processor multiplies it {unit}")
+    return ChosenPrecision("fp32", "this processor doesn't multiply bf16 itself, and it is slow where it must be converted")
 
 
-def _has_amx_tiles() -> bool:
-    "Whether bf16 convolutions will run in AMX tiles: the processor has them, and oneDNN is there and may use them."
-    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
+def _bf16_unit() -> str | None:
+    "With what this processor multiplies bf16 numbers, if oneDNN is there and may use it."
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
-        return False
-    return ("AMX" in allowed or allowed in ("ALL", "DEFAULT")) and torch.cpu._is_amx_tile_supported()
+        return None
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
+    whole = allowed in ("ALL", "DEFAULT") or "AMX" in allowed
+    if whole and torch.cpu._is_amx_tile_supported():
+        return "in AMX tiles"
+    if whole or any(name in allowed for name in ("BF16", "FP16", "AVX10")):  # oneDNN's names of what has it
+        # torch has both as private functions only; some versions lack the second
+        return "with AVX-512's bf16 instructions" if getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() else None
+    return None
 
 # %% ../../nbs/base/core.ipynb #1a70c7b2
 _REGISTER = 16  # float32 numbers in the widest vector register (AVX-512)
