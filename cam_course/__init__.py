@@ -6,8 +6,9 @@ __all__ = ['ResNet18', 'ResNet34', 'ImageData', 'load_data', 'load_cifar10', 'fr
            'Normalize', 'Cutout', 'RandomRotation', 'AddGaussianNoise', 'RandomCrop', 'RandomHorizontalFlip', 'Trainer',
            'predict', 'evaluate', 'Misclassified', 'GradCAM', 'spatial_layers', 'suggest_layer', 'overlay', 'explain',
            'shipped_photographs', 'LRFinder', 'StepLR', 'ExponentialLR', 'CosineAnnealingLR', 'CyclicLR', 'OneCycleLR',
-           'WarmupLR', 'ReduceLROnPlateau', 'SGD', 'Momentum', 'Nesterov', 'Adagrad', 'RMSProp', 'Adadelta', 'Adam',
-           'AdamW', 'WeightAverage', 'SAM', 'run', 'TrainConfig', 'recipe', 'get_device', 'seed_everything', 'show']
+           'WarmupLR', 'CosineAnnealingWarmRestarts', 'WSDLR', 'InverseSqrtLR', 'ReduceLROnPlateau', 'SGD', 'Momentum',
+           'Nesterov', 'Adagrad', 'RMSProp', 'Adadelta', 'Adam', 'AdamW', 'Lion', 'Muon', 'WeightAverage', 'SAM', 'run',
+           'TrainConfig', 'recipe', 'get_device', 'seed_everything', 'show']
 
 # %% ../nbs/app/front_door.ipynb #door0003
 TYPE_CHECKING = False  # as in the module typing, which would be one more to load
@@ -36,12 +37,13 @@ _HOMES = {  # module -> what it offers here
     "lr_finder": ("LRFinder",),
     "schedules": (
         "StepLR", "ExponentialLR", "CosineAnnealingLR", "CyclicLR",
-        "OneCycleLR", "WarmupLR",
+        "OneCycleLR", "WarmupLR", "CosineAnnealingWarmRestarts",
+        "WSDLR", "InverseSqrtLR",
     ),
     "plateau": ("ReduceLROnPlateau",),
     "optimizers": (
         "SGD", "Momentum", "Nesterov", "Adagrad", "RMSProp", "Adadelta",
-        "Adam", "AdamW",
+        "Adam", "AdamW", "Lion", "Muon",
     ),
     "weight_averaging": ("WeightAverage", "SAM"),
     # A whole run
@@ -79,7 +81,9 @@ if TYPE_CHECKING:
         Adagrad,
         Adam,
         AdamW,
+        Lion,
         Momentum,
+        Muon,
         Nesterov,
         RMSProp,
     )
@@ -88,11 +92,14 @@ if TYPE_CHECKING:
     from cam_course.resnet import ResNet18, ResNet34
     from cam_course.schedules import (
         CosineAnnealingLR,
+        CosineAnnealingWarmRestarts,
         CyclicLR,
         ExponentialLR,
+        InverseSqrtLR,
         OneCycleLR,
         StepLR,
         WarmupLR,
+        WSDLR,
     )
     from cam_course.training import evaluate, predict
     from cam_course.transforms import (
@@ -128,8 +135,9 @@ _all_ = [
     "RandomHorizontalFlip", "Trainer", "predict", "evaluate",
     "Misclassified", "GradCAM", "spatial_layers", "suggest_layer",
     "overlay", "explain", "shipped_photographs", "LRFinder", "StepLR", "ExponentialLR", "CosineAnnealingLR",
-    "CyclicLR", "OneCycleLR", "WarmupLR", "ReduceLROnPlateau", "SGD",
+    "CyclicLR", "OneCycleLR", "WarmupLR", "CosineAnnealingWarmRestarts",
+    "WSDLR", "InverseSqrtLR", "ReduceLROnPlateau", "SGD",
     "Momentum", "Nesterov", "Adagrad", "RMSProp", "Adadelta", "Adam",
-    "AdamW", "WeightAverage", "SAM", "run", "TrainConfig", "recipe", "get_device",
+    "AdamW", "Lion", "Muon", "WeightAverage", "SAM", "run", "TrainConfig", "recipe", "get_device",
     "seed_everything", "show",
 ]

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'BaseOptimizer', 'SGD', 'Momentum', 'Nesterov', 'Adagrad', 'RMSProp', 'Adadelta', 'Adam', 'AdamW',
-           'make_optimizer', 'OptimizerRace']
+           'Lion', 'Muon', 'make_optimizer', 'OptimizerRace']
 
 # %% ../nbs/05_optimizers.ipynb #bfd57c9e
 from collections.abc import Callable, Iterable, Sequence
@@ -18,9 +18,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .base.core import check_choice
+from .base.core import check_choice, check_number
 from .base.figures import PALETTE, Interactive, label_lines
-from .descent import SURFACES, Surface
+from .descent import SURFACES, Surface, draw_surface
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -155,46 +155,41 @@ class SGD(BaseOptimizer):
     def direction(self, g: Tensor, state: _State, group: Group) -> Tensor:
         return g
 
-# %% ../nbs/05_optimizers.ipynb #400eb65a
-class _Difference(NamedTuple):
-    "Where two optimizers part: after which step (from 1), and by how much."
-    step: int
-    size: float
-
-
+# %% ../nbs/05_optimizers.ipynb #pathrate
 _MakeOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
 
 
-def _set_gradients(params: list[Tensor], noise: list[Tensor], step: int) -> None:
-    "Gradient scale * (w + noise) into the buffers that are there; the last tensor has none on every third step."
-    for w, n, scale in zip(params, noise, (1e-3, 1.0, 30.0), strict=True):
-        w.kept = getattr(w, "kept", torch.zeros_like(w)).copy_(scale * (w.detach() + n))
-        w.grad = None if w.ndim == 0 and step % 3 == 0 else w.kept
+def _loss_gap(surface: Surface, path: np.ndarray) -> np.ndarray:
+    "Loss above that of the surface's lowest minimum: (..., 2) -> (...); nan where the path is."
+    return np.maximum(surface(path) - surface(surface.minima).min(), 0)
 
-# %% ../nbs/05_optimizers.ipynb #375de53b
-def _first_difference(
-    make_a: _MakeOptimizer,      # list of tensors -> optimizer: `partial(Adam, lr=.01)`
-    make_b: _MakeOptimizer,      # the other one
-    steps: int = 100,
-    tol: float = 1e-12,         # largest difference of a weight that counts as rounding
-    lr_factors: dict[int, float] | None = None,  # {51: .1}: just before step 51 multiply each lr by .1
-    seed: int = 0,              # of weights and gradient noise
-) -> _Difference | None:         # None: equal throughout
-    "Run two optimizers on one noisy float64 problem and return the first step after which their weights differ."
-    rng = torch.Generator().manual_seed(seed)
-    start = [torch.randn(shape, generator=rng, dtype=torch.float64) for shape in ((3, 4), (5,), ())]
-    runs = [[w.clone().requires_grad_() for w in start] for _ in range(2)]
-    optimizers = [make(params) for make, params in zip((make_a, make_b), runs, strict=True)]
-    for step in range(1, steps + 1):
-        noise = [torch.randn(w.shape, generator=rng, dtype=torch.float64) for w in start]
-        for optimizer, params in zip(optimizers, runs, strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] *= (lr_factors or {}).get(step, 1)
-            _set_gradients(params, noise, step)
-            optimizer.step()
-        size = max((a - b).abs().max().item() for a, b in zip(*runs, strict=True))
-        if not size <= tol: return _Difference(step, size)  # nan too
-    return None
+
+def _own_rates(state: _State, group: Group) -> Tensor | float:
+    "What each gradient is multiplied by: lr / (sqrt(s) + eps) where the squares are remembered; lr for all weights alike elsewhere."
+    lr, eps = group["lr"], group.get("eps", 0)
+    if "exp_avg_sq" in state: return lr / ((state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"])).sqrt() + eps)
+    if "acc_delta" in state: return lr * (state["acc_delta"] + eps).sqrt() / (state["square_avg"] + eps).sqrt()
+    squares = state.get("sum", state.get("square_avg"))
+    return lr if squares is None else lr / (squares.sqrt() + eps)
+
+
+def _path_and_rates(
+    make: _MakeOptimizer,   # list of tensors -> optimizer
+    surface: Surface,
+    start: ArrayLike,      # (2,)
+    steps: int,
+) -> tuple[np.ndarray, np.ndarray]:  # (steps+1, 2) float64, nan from where it has gone further than 1e6; (steps, 2)
+    "The path of an optimizer over a surface, and the rate of each weight after every step."
+    w = torch.tensor(np.asarray(start, dtype=np.float64), requires_grad=True)
+    optimizer, path, rates = make([w]), np.full((steps + 1, 2), np.nan), np.full((steps, 2), np.nan)
+    path[0] = w.detach().numpy()
+    for k in range(steps):
+        w.grad = torch.from_numpy(surface.grad(path[k]))
+        optimizer.step()
+        if not (w.detach().abs() <= 1e6).all(): break
+        path[k + 1] = w.detach().numpy()
+        rates[k] = _own_rates(optimizer.state[w], optimizer.param_groups[0])
+    return path, rates
 
 # %% ../nbs/05_optimizers.ipynb #37834f94
 class Momentum(SGD):
@@ -336,9 +331,84 @@ class AdamW(Adam):
         w.mul_(1 - group["lr"] * group["weight_decay"])
         return g
 
+# %% ../nbs/05_optimizers.ipynb #lion0cls
+class Lion(SGD):
+    """The sign of a running mix of gradients (Chen et al. 2023, algorithm 2), with decoupled weight decay.
+
+    c <- beta1 m + (1-beta1) g; w <- (1 - lr * weight_decay) w - lr * sign(c); m <- beta2 m + (1-beta2) g, m from 0.
+    Every weight moves by lr, whatever its gradient: the paper advises a rate 3 to 10 times smaller than AdamW's, and a
+    weight decay as much larger. One number of state per weight.
+    """
+
+    def __init__(
+        self, params: Iterable, lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0
+    ):
+        BaseOptimizer.__init__(self, params, lr=lr, betas=betas, weight_decay=weight_decay)
+
+    decay = AdamW.decay
+
+    def direction(self, g: Tensor, state: _State, group: Group) -> Tensor:
+        (beta1, beta2), m = group["betas"], _zeros(state, "exp_avg", g)
+        c = m.mul(beta1).add_(g, alpha=1 - beta1)
+        m.mul_(beta2).add_(g, alpha=1 - beta2)
+        return c.sign_()
+
+# %% ../nbs/05_optimizers.ipynb #newtonsc
+def _orthogonalize(g: Tensor, steps: int = 5, eps: float = 1e-7) -> Tensor:
+    "A matrix with g's singular directions and singular values near 1."
+    x = g.T if g.shape[0] > g.shape[1] else g
+    x = x / x.norm().clamp(min=eps)          # singular values now below 1
+    for _ in range(steps):                   # s <- 3.4445 s - 4.775 s³ + ...
+        a = x @ x.T
+        b = torch.addmm(a, a, a, beta=-4.7750, alpha=2.0315)
+        x = torch.addmm(x, b, x, beta=3.4445)
+    return x.T if g.shape[0] > g.shape[1] else x
+
+# %% ../nbs/05_optimizers.ipynb #muon0cls
+class Muon(SGD):
+    """Momentum with all singular values made about 1 (Jordan et al. 2024), for matrices and kernels.
+
+    v <- momentum * v + (1 - momentum) * g; d = (1 - momentum) * g + momentum * v with `nesterov`, else v; then
+    w <- (1 - lr * weight_decay) w - lr * sqrt(max(1, rows/columns)) * O, where O has d's singular directions and singular values near
+    1, by `ns_steps` Newton-Schulz steps. A kernel counts as the matrix (channels out, all else). Weights with fewer than
+    two dimensions are refused: give them, and by the paper's advice embeddings and the last layer too, to AdamW.
+    `bf16` computes O in bfloat16: then it equals torch.optim.Muon.
+    """
+
+    def __init__(
+        self, params: Iterable, lr: float = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95, nesterov: bool = True,
+        eps: float = 1e-7, ns_steps: int = 5, bf16: bool = False,
+    ):
+        BaseOptimizer.__init__(self, params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
+                               eps=eps, ns_steps=ns_steps, bf16=bf16)
+
+    decay = AdamW.decay
+
+    def add_param_group(self, param_group: Group) -> None:
+        "Add matrices with hyper-parameters of their own; ValueError for a value out of range or a weight that is no matrix."
+        check_number("ns_steps", {**self.defaults, **param_group}["ns_steps"], 1, 99, integer=True)
+        super().add_param_group(param_group)
+        if flat := [tuple(p.shape) for p in self.param_groups[-1]["params"] if p.ndim < 2]:
+            del self.param_groups[-1]
+            raise ValueError(f"Muon turns matrices and kernels, of two dimensions or more, not a weight of shape {flat[0]}: give "
+                             "such weights to AdamW")
+
+    def direction(self, g: Tensor, state: _State, group: Group) -> Tensor:
+        v = _zeros(state, "momentum_buffer", g).lerp_(g, 1 - group["momentum"])
+        d = (g.lerp(v, group["momentum"]) if group["nesterov"] else v).flatten(1)
+        o = _orthogonalize(d.bfloat16() if group["bf16"] else d, group["ns_steps"], group["eps"]).to(g.dtype)
+        return o.mul_(max(1, o.shape[0] / o.shape[1]) ** 0.5).reshape(g.shape)
+
+    def _own_group(self, group: Group) -> Group:  # torch's class has no `bf16`, and computes in it
+        numbers = {"ns_coefficients": tuple(group["ns_coefficients"])} if "ns_coefficients" in group else {}
+        return super()._own_group({"bf16": True, **group, **numbers})
+
+    def _torchs(self) -> Group:
+        return {"ns_coefficients": (3.4445, -4.7750, 2.0315), "adjust_lr_fn": None}
+
 # %% ../nbs/05_optimizers.ipynb #041daa4f
-_ALL = (SGD, Momentum, Nesterov, Adagrad, Adadelta, RMSProp, Adam, AdamW)
-OPTIMIZERS: dict[str, type[BaseOptimizer]] = {cls.__name__.lower(): cls for cls in _ALL}  # "sgd", ... "adamw"
+_ALL = (SGD, Momentum, Nesterov, Adagrad, Adadelta, RMSProp, Adam, AdamW, Lion, Muon)
+OPTIMIZERS: dict[str, type[BaseOptimizer]] = {cls.__name__.lower(): cls for cls in _ALL}  # "sgd", ... "muon"
 
 
 def make_optimizer(
@@ -357,6 +427,44 @@ def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
     "Bytes of all tensors that an optimizer remembers from step to step (weights and gradients not counted)."
     tensors = (t for state in optimizer.state.values() for t in state.values() if isinstance(t, Tensor))
     return sum(t.numel() * t.element_size() for t in tensors)
+
+# %% ../nbs/05_optimizers.ipynb #400eb65a
+class _Difference(NamedTuple):
+    "Where two optimizers part: after which step (from 1), and by how much."
+    step: int
+    size: float
+
+
+def _set_gradients(params: list[Tensor], noise: list[Tensor], step: int) -> None:
+    "Gradient scale * (w + noise) into the buffers that are there; the last tensor has none on every third step."
+    for w, n, scale in zip(params, noise, (1e-3, 1.0, 30.0), strict=True):
+        w.kept = getattr(w, "kept", torch.zeros_like(w)).copy_(scale * (w.detach() + n))
+        w.grad = None if w.ndim == 0 and step % 3 == 0 else w.kept
+
+# %% ../nbs/05_optimizers.ipynb #375de53b
+def _first_difference(
+    make_a: _MakeOptimizer,      # list of tensors -> optimizer: `partial(Adam, lr=.01)`
+    make_b: _MakeOptimizer,      # the other one
+    steps: int = 100,
+    tol: float = 1e-12,         # largest difference of a weight that counts as rounding
+    lr_factors: dict[int, float] | None = None,  # {51: .1}: just before step 51 multiply each lr by .1
+    seed: int = 0,              # of weights and gradient noise
+) -> _Difference | None:         # None: equal throughout
+    "Run two optimizers on one noisy float64 problem and return the first step after which their weights differ."
+    rng = torch.Generator().manual_seed(seed)
+    start = [torch.randn(shape, generator=rng, dtype=torch.float64) for shape in ((3, 4), (5,), ())]
+    runs = [[w.clone().requires_grad_() for w in start] for _ in range(2)]
+    optimizers = [make(params) for make, params in zip((make_a, make_b), runs, strict=True)]
+    for step in range(1, steps + 1):
+        noise = [torch.randn(w.shape, generator=rng, dtype=torch.float64) for w in start]
+        for optimizer, params in zip(optimizers, runs, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] *= (lr_factors or {}).get(step, 1)
+            _set_gradients(params, noise, step)
+            optimizer.step()
+        size = max((a - b).abs().max().item() for a, b in zip(*runs, strict=True))
+        if not size <= tol: return _Difference(step, size)  # nan too
+    return None
 
 # %% ../nbs/05_optimizers.ipynb #2b368389
 def _trajectory(
@@ -378,11 +486,6 @@ def _trajectory(
     return path
 
 # %% ../nbs/05_optimizers.ipynb #f449df37
-def _loss_gap(surface: Surface, path: np.ndarray) -> np.ndarray:
-    "Loss above that of the surface's lowest minimum: (..., 2) -> (...); nan where the path is."
-    return np.maximum(surface(path) - surface(surface.minima).min(), 0)
-
-
 def _race_score(surface: Surface, path: np.ndarray) -> np.ndarray:
     """Mean over the steps of log10(loss gap + 1e-12): (steps+1, ..., 2) -> (...). The smaller the better.
 
@@ -477,4 +580,61 @@ def _draw_race(race: "OptimizerRace") -> "Figure":
     best = min(runs, key=lambda label: _race_score(surface, runs[label][1]))
     title = f"{race.surface}, {how}: {best} is best with {_short(runs[best][2][-1])} after {race.steps} steps"
     fig.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    return fig
+
+# %% ../nbs/05_optimizers.ipynb #herocls0
+_PATHS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "lion")
+
+
+class OptimizerPath(Interactive):
+    "One optimizer in a ravine: choose it and its rate, and see its path and the rate that each weight gets."
+    js = "optimizers/path.js"
+    optimizer: str = "sgd"
+    lr: float = 0.3         # 0.001 to 10
+    tilted: bool = False    # the same ravine, turned by 30 degrees
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        check_choice("optimizer", self.optimizer, _PATHS)
+        check_number("lr", self.lr, 0.001, 10)
+        check_number("steps", self.steps, 1, integer=True)
+
+    def run(self) -> tuple[np.ndarray, np.ndarray]:
+        "The path, float64 (steps+1, 2), and the rate of each weight after every step, (steps, 2)."
+        surface, make = self._surface(), partial(make_optimizer, self.optimizer, lr=self.lr)
+        return _path_and_rates(make, surface, surface.start, self.steps)
+
+    def arrives(self) -> int:
+        "The first step from which the loss stays under a thousandth of the start's; steps+1 if there is none."
+        gap = _loss_gap(self._surface(), self.run()[0])
+        return int(len(gap) - (~(gap < 1e-3 * gap[0]))[::-1].argmax())
+
+    def alt(self) -> str:
+        name, (path, rates), n = OPTIMIZERS[self.optimizer].__name__, self.run(), self.arrives()
+        fate = (f"{n} steps to a thousandth of the loss" if n <= self.steps else "it is gone" if np.isnan(path[-1]).any()
+                else f"not at a thousandth of the loss after {self.steps} steps")
+        a, b = rates[np.isfinite(rates).all(1)][-1]
+        return (f"{name} at rate {self.lr:g} in a {'tilted ' * self.tilted}ravine: {fate}. The last rates of the two weights are "
+                f"{a:.2g} and {b:.2g}.")
+
+    def still(self) -> "Figure": return _draw_path(self)
+
+    def _surface(self) -> Surface: return SURFACES["tilted ravine" if self.tilted else "ravine"]
+
+# %% ../nbs/05_optimizers.ipynb #herodrw0
+def _draw_path(figure: OptimizerPath) -> "Figure":
+    "The path on the ravine, and a bar for the rate of each weight."
+    import matplotlib.pyplot as plt
+    (path, rates), surface, n = figure.run(), figure._surface(), figure.arrives()
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), width_ratios=(1.6, 1))
+    draw_surface(left, surface, [path])
+    left.set(xlim=(-5, 5), ylim=(-3, 3), xlabel="w₁", ylabel="w₂")
+    last = rates[np.isfinite(rates).all(1)][-1]
+    right.bar((0, 1), last, 0.7, color=(PALETTE[0], PALETTE[2]))
+    for i, rate in enumerate(last): right.text(i, rate, f"{rate:.2g}", ha="center", va="bottom", fontweight="bold")
+    right.set_xticks((0, 1), ("w₁", "w₂"))
+    right.set_title("rate of each weight", fontsize=10.5)
+    right.margins(y=0.15)
+    fate = f"{n} steps" if n <= figure.steps else f"not there after {figure.steps} steps"
+    left.set_title(f"{OPTIMIZERS[figure.optimizer].__name__}, rate {figure.lr:g}: {fate}", fontsize=11)
     return fig

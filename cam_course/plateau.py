@@ -13,8 +13,7 @@ import torch
 from torch.optim import Optimizer
 
 from .base.core import check_choice, check_number, counter_normal
-from .base.figures import PALETTE, Interactive
-from .gradient_noise import step_moments
+from .base.figures import MUTED, PALETTE, Interactive
 from .schedules import POSITION, check_settings, per_group, set_in_group
 
 if TYPE_CHECKING:
@@ -133,22 +132,27 @@ def _observe(s: ReduceLROnPlateau, loss: float) -> tuple[float, int, float, bool
 def _plateau_training(
     epochs: int,
     lr: float,
-    noise: float,              # the validation loss is the true one times exp(noise * a normal number)
+    noise: float,              # the measured loss is the true one times exp(noise * a normal number)
     seed: int,
     **settings: Any,           # of `ReduceLROnPlateau`
-) -> tuple[np.ndarray, _Watched]:
-    """A training that reacts: epochs of 20 steps on w²/2 with gradient noise 1, the scheduler watching E w².
+) -> tuple[np.ndarray, np.ndarray, _Watched]:
+    """A training that reacts: epochs of 20 steps in a valley with curvatures 0.03 and 1, with noise 0.3 on each gradient.
 
-    Validation losses (epochs,), and what the scheduler did.
+    Measured losses (epochs,), the true ones E ½(0.03 x² + y²), and what the scheduler did. With the rate a and curvature c a step
+    multiplies the distance of E x² from its floor, 0.09 a/(c (2 - a c)), by (1 - a c)².
     """
     scheduler = ReduceLROnPlateau(torch.optim.SGD([torch.zeros(1)], lr=lr), **settings)
-    wobble = counter_normal(torch.tensor([seed]), epochs, torch.float64)[0].tolist()
-    state, losses, rows = (1.0, 0.0, 0.0), [], []
-    for n in wobble:
-        for _ in range(20): state = step_moments(state, scheduler.get_last_lr()[0], 0, 1, 1)
-        losses.append(state[0]*np.exp(noise*n))
-        rows.append(_observe(scheduler, losses[-1]))
-    return np.array(losses), _Watched(*(np.array(v) for v in zip(*rows, strict=True)))
+    wobble = counter_normal(torch.tensor([seed]), epochs, torch.float64)[0].numpy()
+    curved, squares, true, rows = np.array([0.03, 1.0]), np.ones(2), np.empty(epochs), []
+    losses = np.empty(epochs)
+    for e in range(epochs):
+        rate = scheduler.get_last_lr()[0]
+        floor = 0.3**2*rate/(curved*(2 - rate*curved))
+        squares = floor + (squares - floor)*(1 - rate*curved)**(2*20)
+        true[e] = 0.5*(curved*squares).sum()
+        losses[e] = true[e]*np.exp(noise*wobble[e])
+        rows.append(_observe(scheduler, losses[e]))
+    return losses, true, _Watched(*(np.array(v) for v in zip(*rows, strict=True)))
 
 # %% ../nbs/24_plateau.ipynb #9c497279
 class PlateauWatch(Interactive):
@@ -165,31 +169,32 @@ class PlateauWatch(Interactive):
         check_number("noise", self.noise, 0)
         self.run(1)
 
-    def run(self, epochs: int = 60) -> tuple[np.ndarray, _Watched]:
-        "Losses and counters of the training shown; the first rate is 0.3."
+    def run(self, epochs: int = 60) -> tuple[np.ndarray, np.ndarray, _Watched]:
+        "Measured losses, true losses and counters of the training shown; the first rate is 0.3."
         return _plateau_training(epochs, 0.3, self.noise, self.seed, patience=self.patience, threshold=self.threshold,
                                 threshold_mode=self.threshold_mode, factor=self.factor)
 
     def alt(self) -> str:
-        losses, seen = self.run()
+        _, true, seen = self.run()
         cuts = (np.flatnonzero(seen.cut) + 1).tolist()
         return (f"A noisy loss over 60 epochs under a plateau scheduler with patience {self.patience} and a "
                 f"{'relative' if self.threshold_mode == 'rel' else 'absolute'} threshold of {self.threshold:g}, its bad "
                 f"epochs as bars: cuts after epochs {', '.join(map(str, cuts)) or 'none'}; the rate goes from 0.3 to "
-                f"{seen.lr[-1]:.3g}, the lowest loss is {losses.min():.3g}.")
+                f"{seen.lr[-1]:.3g}, and the true loss ends at {true[-1]:.3g}.")
 
     def still(self) -> "Figure": return _plateau_still(self)
 
 # %% ../nbs/24_plateau.ipynb #f95421ad
 def _plateau_still(p: PlateauWatch) -> "Figure":
     import matplotlib.pyplot as plt
-    (losses, seen), epoch = p.run(), np.arange(1, 61)
-    fig, (ax, counter) = plt.subplots(2, 1, figsize=(7, 4.4), sharex=True, height_ratios=(2, 1))
-    ax.semilogy(epoch, losses, ".-", color=PALETTE[0], label="loss")
+    (losses, true, seen), epoch = p.run(), np.arange(1, 61)
+    fig, (ax, counter) = plt.subplots(2, 1, figsize=(7, 3.8), sharex=True, height_ratios=(2, 1))
+    ax.semilogy(epoch, true, color=MUTED, lw=1.5, label="true loss")
+    ax.plot(epoch, losses, ".-", color=PALETTE[0], label="measured")
     ax.plot(epoch, np.where((seen.bar > 0) & np.isfinite(seen.bar), seen.bar, np.nan), "--", color=PALETTE[3],
             label="to beat")
     for e in epoch[seen.cut]: ax.axvline(e, color=PALETTE[1], lw=1)
-    ax.set(ylabel="validation loss", title=f"{seen.cut.sum()} cuts: the rate goes from 0.3 to {seen.lr[-1]:.2g}")
+    ax.set(ylabel="held-out loss", title=f"{seen.cut.sum()} cuts: the rate goes from 0.3 to {seen.lr[-1]:.2g}")
     ax.legend()
     counter.bar(epoch, seen.bad, color=[PALETTE[1] if c else PALETTE[0] for c in seen.cut])
     counter.axhline(p.patience, color="#1F2328", ls="--", lw=1)

@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .base.core import check_choice, check_number, counter_normal, keyed_generator
-from .base.figures import PALETTE, Interactive
+from .base.figures import PALETTE, Interactive, label_lines
 from .descent import SURFACES, Surface
-from .optimizers import SGD, BaseOptimizer, Group, evaluate_closure
+from .optimizers import OPTIMIZERS, SGD, BaseOptimizer, Group, evaluate_closure, make_optimizer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -176,4 +176,79 @@ def _draw_escape(figure: NoiseEscape) -> "Figure":
     right.set(xlabel="step", ylabel="loss", ylim=(-0.27, 0.12) if figure.surface == "saddle" else (-1.05, 0.08))
     title = f"Noise {figure.std:g}: {figure.escaped()} of {_WALKERS} escape in {figure.steps} steps (blue: no noise)"
     fig.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    return fig
+
+# %% ../nbs/07_saddles.ipynb #hero7cls
+_LEAVERS = ("sgd", "momentum", "rmsprop", "adam")
+
+
+class FlatGround(Interactive):
+    "Four optimizers start on flat ground, a plateau or the ridge of a saddle: who leaves it, and when?"
+    js = "noise/leave.js"
+    place: str = "well"      # "well" (a plateau with a well) or "saddle"
+    distance: float = 4.0    # from the well, 3 to 5
+    offset: float = 1e-4     # beside the ridge of the saddle, 1e-12 to 0.1
+    lr: float = 0.1          # of all four, 0.01 to 1
+    steps: int = 3000
+
+    def __post_init__(self) -> None:
+        check_choice("place", self.place, list(_ESCAPES))
+        check_number("distance", self.distance, 3, 5)
+        check_number("offset", self.offset, 1e-12, 0.1)
+        check_number("lr", self.lr, 0.01, 1)
+        check_number("steps", self.steps, 10, integer=True)
+
+    def start(self) -> list[float]:
+        "Where all four start: two numbers."
+        return [0.8 * self.distance, 0.6 * self.distance] if self.place == "well" else [-2.0, self.offset]
+
+    def path(self, name: str) -> np.ndarray:
+        "The path of one of the four, float64 (steps+1, 2)."
+        surface, w = _ESCAPES[self.place][0], torch.tensor(self.start(), dtype=torch.float64, requires_grad=True)
+        optimizer, path = make_optimizer(name, [w], lr=self.lr), np.empty((self.steps + 1, 2))
+        path[0] = w.detach().numpy()
+        for k in range(self.steps):
+            w.grad = torch.from_numpy(surface.grad(path[k]))
+            optimizer.step()
+            path[k + 1] = w.detach().numpy()
+        return path
+
+    def leaves(self) -> dict[str, int | None]:
+        "For each optimizer the first step at which it is in the well or off the ridge; None if it isn't by the last."
+        surface, below = _ESCAPES[self.place]
+        off = {name: surface(self.path(name)) < below for name in _LEAVERS}
+        return {name: int(there.argmax()) if there.any() else None for name, there in off.items()}
+
+    def alt(self) -> str:
+        told = ", ".join(f"{OPTIMIZERS[n].__name__} {f'not in {self.steps:,} steps' if k is None else format(k, ',')}"
+                         for n, k in self.leaves().items())
+        where = (f"a plateau, {self.distance:g} from a well" if self.place == "well"
+                 else f"a saddle, {self.offset:.0e} beside its ridge")
+        return f"Four optimizers start on {where}, all at the rate {self.lr:g}. Steps to leave: {told}."
+
+    def still(self) -> "Figure": return _draw_leaving(self)
+
+# %% ../nbs/07_saddles.ipynb #hero7drw
+def _draw_leaving(figure: FlatGround) -> "Figure":
+    "The four paths, and the loss against the step."
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import LinearSegmentedColormap
+    surface, _ = _ESCAPES[figure.place]
+    x0, x1, y0, y1 = surface.limits
+    x, y = np.meshgrid(np.linspace(x0, x1, 120), np.linspace(y0, y1, 80))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    sky = LinearSegmentedColormap.from_list("sky", ["#B4CAEA", "#FBFCFE"])
+    left.contourf(x, y, surface(np.stack([x, y], -1)), 14, cmap=sky)
+    left.grid(False)
+    for name, color in zip(_LEAVERS, PALETTE, strict=False):
+        path = figure.path(name)
+        left.plot(*path.T, color=color, lw=1.8)
+        right.semilogx(np.arange(1, len(path)), np.minimum(surface(path[1:]), 0.15), color=color, label=OPTIMIZERS[name].__name__)
+    left.plot(*figure.start(), "o", color="black", ms=6)
+    left.set(xlim=(x0, x1), ylim=(y0, y1), xlabel="w₁", ylabel="w₂")
+    right.set(xlabel="step", ylabel="loss", ylim=(-0.28, 0.15) if figure.place == "saddle" else (-1.05, 0.1))
+    label_lines(right)
+    off = figure.leaves()
+    told = ", ".join(f"{OPTIMIZERS[n].__name__} {'–' if k is None else format(k, ',')}" for n, k in off.items())
+    fig.suptitle(f"Steps to leave, rate {figure.lr:g}: {told}", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     return fig

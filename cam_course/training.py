@@ -113,7 +113,7 @@ class Meter:
         if step >= 0:
             raise TrainingDiverged(
                 f"the loss was not finite at step {step}, where the learning rate was {lrs[step]:g}: use a smaller "
-                f"max_lr (try {lrs[step] / 10:.2g}), a longer warm-up (pct_start) or clip_norm=1"
+                f"max_lr (try {lrs[step] / 10:.2g}) or clip_norm=1"
             )
 
     def means(self) -> tuple[float, float]:

@@ -282,7 +282,7 @@ def check_transform(thing: Any) -> Any:
     if isinstance(thing, type):
         remedy = f"give an object, {name}(...), not the class"
     elif name in _OURS:
-        remedy = f"use cam_course.transforms.{name}, whose draws a resumed training can repeat"
+        remedy = f"use cam_course.{name}, whose draws a resumed training can repeat"
     else:
         remedy = "write a subclass of cam_course.transforms.Transform, with roll and apply"
     raise ValueError(f"{remedy}: {thing!r} is no transform, with draw(n, image_size, ...) and apply(x, **params)")

@@ -235,6 +235,13 @@ def entries() -> dict[str, Entry]:
         "StepLR": Entry(schedule(s.StepLR), {"step_size": 3, "gamma": 0.1}, {"step_size": WRONG, "gamma": WRONG}),
         "TimeDecayLR": Entry(schedule(s.TimeDecayLR), {"decay": 0.1}, {"decay": WRONG}),
         "ExponentialLR": Entry(schedule(s.ExponentialLR), {"gamma": 0.9}, {"gamma": WRONG}),
+        "CosineAnnealingWarmRestarts": Entry(schedule(s.CosineAnnealingWarmRestarts), {"T_0": 5, "T_mult": 2, "eta_min": 0.0},
+                                             {"T_0": WRONG, "T_mult": WRONG, "eta_min": WRONG}),
+        "WSDLR": Entry(schedule(s.WSDLR), {"total_steps": 20, "warmup_steps": 2, "decay_steps": 4, "decay": "linear",
+                                           "start_factor": 0.1, "final_factor": 0.1},
+                       {"total_steps": WRONG, "warmup_steps": WRONG, "decay_steps": WRONG, "decay": WORDS, "start_factor": WRONG,
+                        "final_factor": WRONG}),
+        "InverseSqrtLR": Entry(schedule(s.InverseSqrtLR), {"warmup_steps": 4}, {"warmup_steps": WRONG}),
         "CosineAnnealingLR": Entry(schedule(s.CosineAnnealingLR), {"T_max": 9, "eta_min": 0.0}, {"T_max": WRONG, "eta_min": WRONG}),
         "CyclicLR": Entry(schedule(s.CyclicLR), {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 5},
                           {"base_lr": WRONG, "max_lr": WRONG, "step_size_up": WRONG, "step_size_down": WRONG, "mode": WORDS,
@@ -294,10 +301,12 @@ def entries() -> dict[str, Entry]:
     }
     hyper = {"SGD": {}, "Momentum": {"momentum": WRONG}, "Nesterov": {"momentum": WRONG}, "Adagrad": {"eps": WRONG, "lr_decay": WRONG},
              "Adadelta": {"rho": WRONG, "eps": WRONG}, "RMSProp": {"alpha": WRONG, "eps": WRONG, "momentum": WRONG},
-             "Adam": {"eps": WRONG, "betas": st.tuples(NUMBERS, NUMBERS) | WRONG}, "AdamW": {"betas": st.lists(NUMBERS, max_size=3)}}
+             "Adam": {"eps": WRONG, "betas": st.tuples(NUMBERS, NUMBERS) | WRONG}, "AdamW": {"betas": st.lists(NUMBERS, max_size=3)},
+             "Lion": {"betas": st.tuples(NUMBERS, NUMBERS) | WRONG}, "Muon": {"eps": WRONG, "momentum": WRONG, "ns_steps": WRONG}}
     for name, more in hyper.items():
         if hasattr(optimizers, name):
-            made[name] = Entry(lambda name=name, **kw: getattr(optimizers, name)(parameters(), **kw), {"lr": 0.1}, number | more)
+            ours = (lambda: [torch.ones(3, 1)]) if name == "Muon" else parameters
+            made[name] = Entry(lambda name=name, ours=ours, **kw: getattr(optimizers, name)(ours(), **kw), {"lr": 0.1}, number | more)
     return made
 
 

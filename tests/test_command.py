@@ -22,8 +22,8 @@ from cam_course import __version__
 from cam_course.__main__ import cli
 from cam_course.app.config import RECIPES, SETTINGS, recipe
 from cam_course.app.main import run
+from cam_course.base.lr_curve import METHODS
 from cam_course.data import load_data
-from cam_course.lr_curve import METHODS
 
 COMMANDS = ["train", "resume", "find-lr", "results", "report", "data", "explain", "check"]
 SMALL = ["--dataset", "shapes", "--n-train", "120", "--n-test", "30", "--width", "2", "--batch-size", "20", "--device", "cpu"]

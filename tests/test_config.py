@@ -257,7 +257,7 @@ def test_t24_transforms_of_torchvision_are_refused_with_ours():
     from torchvision import transforms as theirs
     for given in (theirs.RandomCrop(32, 4), [theirs.RandomCrop(32, 4)], theirs.Compose([theirs.RandomCrop(32, 4)])):
         name = "Compose" if isinstance(given, theirs.Compose) else "RandomCrop"
-        with pytest.raises(ValueError, match=f"^use cam_course.transforms.{name}, whose draws a resumed training can repeat"):
+        with pytest.raises(ValueError, match=f"^use cam_course.{name}, whose draws a resumed training can repeat"):
             trainer(transform=given)
     for work in (lambda: Compose([theirs.ColorJitter()]), lambda: batch(transform=theirs.ColorJitter())):
         with pytest.raises(ValueError, match="^write a subclass of cam_course.transforms.Transform"):

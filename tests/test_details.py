@@ -12,7 +12,8 @@ from cam_course.descent import SURFACES
 from cam_course.optimizers import SGD, OptimizerRace, _first_difference, _race_score
 from cam_course.transforms import Compose, Normalize, RandomRotation
 
-TORCH = {n: n for n in ("SGD", "Adagrad", "Adadelta", "Adam", "AdamW")} | {"Nesterov": "SGD", "RMSProp": "RMSprop"}
+SAME = ("SGD", "Adagrad", "Adadelta", "Adam", "AdamW", "Muon")   # torch has Muon since 2.9
+TORCH = {n: n for n in SAME if hasattr(torch.optim, n)} | {"Nesterov": "SGD", "RMSProp": "RMSprop"}
 
 
 # ---- optimizers

@@ -11,24 +11,27 @@ import numpy as np
 import pytest
 import torch
 from figpage import opened, shown, write_page
-from test_landscape import film
+from test_landscape import edge, film
 
 from cam_course.adversarial import AttackExplorer, PixelModel, _attack_trace, explore_attack
 from cam_course.averages import BetaSlider, MouseSmoother, _noisy_wave
 from cam_course.base.cam_explorer import CamExplorer, explore_maps
 from cam_course.base.figures import Interactive, Tangent, bundle, stylesheet
+from cam_course.base.lr_curve import FourRules, LRFinderResult, _valley_loss
 from cam_course.data import shapes
 from cam_course.descent import LearningRate, OneStep
+from cam_course.gradient_noise import NoiseFloor
 from cam_course.localization import MapThreshold, center_prior, edge_map
-from cam_course.lr_curve import FourRules
+from cam_course.lr_finder import WatchedRangeTest
 from cam_course.momentum import BallInValley, CyclingBall, PhaseDiagram
-from cam_course.optimizers import OptimizerRace
+from cam_course.optimizers import OptimizerPath, OptimizerRace
 from cam_course.plateau import PlateauWatch
 from cam_course.resnet import ResNet18
-from cam_course.saddles import NoiseEscape
-from cam_course.schedules import OneCycleShape
+from cam_course.saddles import FlatGround, NoiseEscape
+from cam_course.schedules import OneCycleShape, ScheduleChoice
 from cam_course.transforms import Normalize
 from cam_course.weight_averaging import AveragedWalk
+from cam_course.which_optimizer import FairRace
 
 
 def map_threshold() -> MapThreshold:
@@ -50,17 +53,25 @@ def attack() -> AttackExplorer:
     return explore_attack(_attack_trace(model, torch.rand(3, 32, 32), 0, steps=4, target=7), [f"class {k}" for k in range(10)])
 
 
+def watched() -> WatchedRangeTest:
+    u = np.linspace(-7, 1, 100)
+    loss = _valley_loss(u) + np.random.default_rng(0).normal(0, 0.05, 100)
+    return WatchedRangeTest.of(LRFinderResult(10**u, loss))
+
+
 CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {   # by the module
     "figures": [Tangent],
     "averages": [lambda: BetaSlider(_noisy_wave()[1]), MouseSmoother],
     "descent": [OneStep, LearningRate],
     "momentum": [BallInValley, CyclingBall, PhaseDiagram],
-    "optimizers": [OptimizerRace],
-    "noise": [NoiseEscape],
+    "optimizers": [OptimizerRace, OptimizerPath],
+    "which_optimizer": [FairRace],
+    "noise": [NoiseEscape, FlatGround],
+    "gradient_noise": [NoiseFloor],
     "weight_averaging": [AveragedWalk],
-    "lr_curve": [FourRules],
-    "schedules": [OneCycleShape, PlateauWatch],
-    "landscape": [film],
+    "lr_curve": [FourRules, watched],
+    "schedules": [ScheduleChoice, OneCycleShape, PlateauWatch],
+    "landscape": [edge, film],
     "explorer": [cam_explorer],
     "localisation": [map_threshold],
     "adversarial": [attack],

@@ -1,6 +1,7 @@
 """cam_course.landscape beyond what its chapter asserts: hard spectra, no side effects, the film, JavaScript."""
 import copy
 import json
+from functools import cache
 from gzip import compress
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.func import grad, hessian, jacrev
 
 from cam_course.base.core import get_rng_state
 from cam_course.landscape import (
+    EdgeOfStability,
     SliceDescent,
     _bilinear,
     _filter_normalized,
@@ -25,6 +27,7 @@ from cam_course.landscape import (
     _random_direction,
     _unflatten,
     _weights_of,
+    follow_two_losses,
     hessian_product,
     lanczos,
     power_iteration,
@@ -51,6 +54,10 @@ def small_net(norm=True):
 def film(size=9):
     start = {"w": torch.tensor([1.0, 2.0], dtype=torch.float64)}
     return _on_slice(bowl, [_follow(bowl, start, lr, 40, 4) for lr in (0.05, 0.1, 0.2)], start, size)
+
+
+@cache
+def edge() -> EdgeOfStability: return EdgeOfStability.of(follow_two_losses(steps=12, moments=5))
 
 
 def exact_hessian(loss, weights, relative=False, forward=True):
@@ -176,6 +183,43 @@ def test_follow_is_gradient_descent_and_stops_where_it_explodes():
     assert track.sharpness == pytest.approx([9]*5) and track.at == [0, 5, 10, 15, 20]
     wild = _follow(bowl, start, 50.0, 1000, 1)
     assert 10 < len(wild.at) < 1000 and np.isfinite(wild.loss).all() and torch.isfinite(wild.points).all()
+
+
+def test_follow_records_the_steps_it_is_told():
+    start = {"w": torch.tensor([1.0, 2.0], dtype=torch.float64)}
+    some, all_ = _follow(bowl, start, 0.1, 20, [0, 3, 20]), _follow(bowl, start, 0.1, 20, 1)
+    assert some.at == [0, 3, 20] and torch.equal(some.points, all_.points[[0, 3, 20]])
+    assert some.loss == [all_.loss[k] for k in some.at]
+
+
+def test_two_losses_from_one_start():
+    tracks = follow_two_losses((0.05, 0.1), (0.5, 1.0), steps=12, moments=5)
+    starts = [t.points[0] for group in tracks.values() for t in group]
+    assert list(tracks) == ["squared", "logistic"] and all(torch.equal(s, starts[0]) for s in starts)
+    assert tracks["squared"][0].at[0] == 0 and tracks["squared"][0].at[-1] == 12
+    squared, logistic = (tracks[name][0].sharpness[0] for name in ("squared", "logistic"))
+    assert 5 < squared/logistic < 10          # near score 0 a square curves by 2, the logistic loss by 1/4
+    with pytest.raises(ValueError, match="as many rates, got 1 and 2"): follow_two_losses((0.1,), (0.5, 1.0), 4, 2)
+    with pytest.raises(ValueError, match="steps must be a whole number"): follow_two_losses(steps=0)
+    diverged = {**tracks, "squared": [tracks["squared"][0], tracks["squared"][1]._replace(at=[0, 1])]}
+    with pytest.raises(ValueError, match="the squared loss at rate 0.1 was recorded up to step 1 of 12"): EdgeOfStability.of(diverged)
+
+
+def test_the_edge_plays_and_says_what_it_shows(browser, tmp_path):
+    figure, says = edge(), "document.querySelector('.cc-readout').textContent.startsWith({!r})"
+    shown = [loss["runs"][2]["sharpness"][0] for loss in figure.losses]
+    assert figure.at[figure.moment] == 12 and "squared loss at rate 0.1: from 8.38" in figure.alt()
+    with pytest.raises(ValueError, match="run must be a whole number"): EdgeOfStability(figure.losses, figure.at, run=3)
+    with opened(browser, [figure], tmp_path) as page:
+        page.wait_for_function(says.format("Step 12. Squared loss, rate 0.1: sharpness"))
+        page.check("input[type=radio][value='2']")
+        page.focus("input[type=range]")
+        page.keyboard.press("Home")
+        page.wait_for_function(says.format("Step 0. Squared loss, rate 0.2: sharpness 8.4,"))
+        assert f"logistic loss, rate 1: sharpness {shown[1]:.1f}," in page.inner_text(".cc-readout")
+        page.click("text=Play")
+        page.wait_for_function(says.format("Step 12."), timeout=20_000)
+        assert page.inner_text(".cc-button") == "Play"
 
 
 def test_the_plane_of_points():

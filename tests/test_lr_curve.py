@@ -1,4 +1,4 @@
-"""cam_course.lr_curve: what each rule says of which curve, odd curves, JavaScript, the figure."""
+"""cam_course.base.lr_curve: what each rule says of which curve, odd curves, JavaScript, the figure."""
 import itertools
 
 import numpy as np
@@ -6,11 +6,12 @@ import pytest
 from jsbox import load
 
 from cam_course.averages import ewma
-from cam_course.lr_curve import (
+from cam_course.base.lr_curve import (
     METHODS,
     FourRules,
     LRFinderResult,
     LRFinderSpread,
+    _average,
     _largest_fall,
     _valley_loss,
     four_rules,
@@ -47,6 +48,21 @@ def test_a_fall_that_an_eye_sees_is_found():
     y = 2.4 - 0.16/(1 + np.exp(-2*(U + 2.5))) + np.maximum(0, np.exp(2*(U + 0.5)) - 1)
     runs = [curve(y + np.random.default_rng(seed).normal(0, 0.04, 100)) for seed in range(100)]
     assert sum(r.suggestion("steep") is not None for r in runs) >= 97
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.95, 0.99])
+def test_the_average_is_that_of_its_chapter(beta):
+    loss = np.random.default_rng(0).normal(2, 1, 60)
+    assert np.array_equal(_average(loss, beta), ewma(loss, beta)) and len(_average(loss[:0], beta)) == 0
+
+
+def test_what_comes_after_an_explosion_is_not_read():
+    "A net that two steps throw far away, and that gives constant scores from then on: no rule may like it there."
+    y = np.where(-0.9 > U, 1.43 - 0.3/(1 + np.exp(-4*(U + 1.8))), 1.42 + 0.2*np.exp(-((U + 0.5)/0.4)**2))
+    y[[77, 81]] += 1.5
+    for seed in range(30):
+        r = curve(y + np.random.default_rng(seed).normal(0, 0.04, 100))
+        for m in METHODS: assert 1e-3 < r.suggestion(m) < 0.13, (seed, m)
 
 
 def test_standard_errors_of_a_fall():

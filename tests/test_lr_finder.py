@@ -11,9 +11,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cam_course.averages import ewma
-from cam_course.data import shapes
-from cam_course.lr_curve import METHODS
-from cam_course.lr_finder import DataBatches, LRFinder
+from cam_course.base.lr_curve import METHODS
+from cam_course.data import LoadedBatches, shapes
+from cam_course.lr_finder import DataBatches, LRFinder, WatchedRangeTest
+from cam_course.weight_averaging import SAM
 
 
 class Net(nn.Module):
@@ -285,6 +286,42 @@ def test_image_data_and_batches():
     epochs = [sorted(itertools.chain(*part)) for part in (orders[:4], orders[4:])]
     assert orders[:4] != orders[4:] and epochs == [sorted(data.y.tolist())]*2
     assert len(finder.range_test(shapes(130), num_iter=3, progress=False).lr) == 3      # 128 a batch
+
+
+def test_loaded_batches_are_their_loader():
+    "What the Trainer makes of a DataLoader, with a generator in the loader and another in its data set."
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 4), torch.randint(0, 3, (64,))
+    loader = DataLoader(Noisy(x, y), 16, shuffle=True, generator=torch.Generator().manual_seed(5))
+    finder, loaded = plain(), LoadedBatches("train", loader)
+    runs = [finder.range_test(given, num_iter=12, progress=False) for given in (loader, loaded, loader)]
+    assert np.array_equal(runs[0].loss, runs[1].loss) and np.array_equal(runs[0].loss, runs[2].loss)
+    spread = finder.over_seeds(3, loaded, num_iter=12, progress=False)
+    again = finder.over_seeds(3, loader, num_iter=12, progress=False)
+    losses = [r.loss for r in spread.results]
+    assert all(np.array_equal(a, r.loss) for a, r in zip(losses, again.results, strict=True))
+    assert not np.array_equal(losses[0], losses[1]) and not np.array_equal(losses[1], losses[2])
+
+
+def test_optimizers_of_several_gradients_a_step_are_refused():
+    model = nn.Linear(4, 3)
+    inner = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="SAM computes the loss several times a step.*the SGD inside it"):
+        LRFinder(model, SAM(inner), F.cross_entropy)
+    with pytest.raises(ValueError, match="LBFGS computes .*torch.optim.SGD"):
+        LRFinder(model, torch.optim.LBFGS(model.parameters()), F.cross_entropy)
+    torch.optim.lr_scheduler.StepLR(inner, 5)            # wraps `step`: still one gradient
+    assert len(LRFinder(model, inner, F.cross_entropy).range_test(pairs(), num_iter=3, progress=False).lr) == 3
+
+
+def test_a_watched_test_holds_what_was_seen():
+    r = plain().range_test(pairs(), num_iter=40, progress=False)
+    watched = WatchedRangeTest.of(r)
+    assert watched.step == len(watched.lr) == len(r.lr) and np.array_equal(watched.result().loss, r.loss)
+    assert watched.alt() == r.alt() and watched.rules == {m: lr for m in METHODS if (lr := r.suggestion(m)) is not None}
+    with pytest.raises(ValueError, match="nothing to watch"): WatchedRangeTest.of(type(r)(r.lr[:1], r.loss[:1]))
+    fields = {name: getattr(watched, name) for name in watched.__dataclass_fields__}
+    with pytest.raises(ValueError, match="step"): WatchedRangeTest(**{**fields, "step": 0})
 
 
 @pytest.mark.parametrize(("call", "says"), [

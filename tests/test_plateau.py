@@ -8,6 +8,7 @@ import torch
 from jsbox import load
 from torch.optim.lr_scheduler import ReduceLROnPlateau as Theirs
 
+from cam_course.gradient_noise import expected_loss
 from cam_course.plateau import PlateauWatch, ReduceLROnPlateau, _plateau_training, _watch
 
 rng = np.random.default_rng(0)
@@ -105,16 +106,27 @@ def test_bad_input(call, error, says):
     with pytest.raises(error, match=says): call()
 
 
+def test_the_true_loss_is_exact():
+    "Against the recursion of the means, step by step."
+    losses, true, seen = _plateau_training(40, 0.3, 0.2, 3, patience=1, factor=0.3, threshold=0.01)
+    want = expected_loss(np.repeat(seen.lr, 20), 0.0, (0.03, 1.0), 0.3)[20::20]
+    np.testing.assert_allclose(true, want, rtol=1e-12)
+    assert seen.cut.sum() >= 2 and 0.1 < np.log(losses/true).std() < 0.3
+    quiet = _plateau_training(40, 0.3, 0.0, 3, patience=1)
+    np.testing.assert_array_equal(quiet[0], quiet[1])
+
+
 def test_javascript_agrees():
     js = load("math/schedules.js")
     for patience, threshold, mode, factor, noise, seed in product((0, 2, 5), (1e-4, 0.1), ("rel", "abs"), (0.1, 0.7),
                                                                   (0.0, 0.3), (0, 999)):
-        losses, seen = _plateau_training(60, 0.3, noise, seed, patience=patience, threshold=threshold, threshold_mode=mode,
-                                        factor=factor)
+        losses, true, seen = _plateau_training(60, 0.3, noise, seed, patience=patience, threshold=threshold, threshold_mode=mode,
+                                               factor=factor)
         rows = js("plateauTraining", 60, 0.3, noise, seed,
                   {"patience": patience, "threshold": threshold, "thresholdMode": mode, "factor": factor})
         column = lambda name, rows=rows: [row[name] for row in rows]
         np.testing.assert_allclose(column("loss"), losses, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(column("truth"), true, rtol=0, atol=1e-9)
         np.testing.assert_allclose(column("lr"), seen.lr, rtol=0, atol=1e-9)
         assert column("counted") == seen.bad.tolist() and column("cut") == seen.cut.tolist()
         assert column("bar")[0] is None and seen.bar[0] == np.inf                     # JSON has no infinity
@@ -124,15 +136,18 @@ def test_javascript_agrees():
 def test_figure_in_words_and_pixels(browser, tmp_path):
     from figpage import opened
     fig = PlateauWatch(patience=3)
-    cuts = (np.flatnonzero(fig.run()[1].cut) + 1).tolist()
+    cuts = (np.flatnonzero(fig.run()[2].cut) + 1).tolist()
     assert f"cuts after epochs {', '.join(map(str, cuts))};" in fig.alt()
     with pytest.raises(ValueError, match="factor must be"): PlateauWatch(factor=1.0)
     with opened(browser, [fig], tmp_path) as page:
         says = page.locator(".cc-readout").text_content
         assert says().startswith(f"{len(cuts)} cuts after epochs {', '.join(map(str, cuts))}:")
+        true = fig.run()[1]
+        end, first = true[-1], true[cuts[0] - 1]
+        assert f"True loss at the end {end:.3g}; at the first cut, where early stopping would end, {first:.3g}." in says()
         page.get_by_text("New noise").click()
         page.locator("[data-trait=patience]").focus()
         page.keyboard.press("ArrowRight")
-        again = (np.flatnonzero(PlateauWatch(patience=4, seed=1).run()[1].cut) + 1).tolist()
+        again = (np.flatnonzero(PlateauWatch(patience=4, seed=1).run()[2].cut) + 1).tolist()
         page.wait_for_function("t => document.querySelector('.cc-readout').textContent.includes(t)",
                                arg=f"after epoch{'s' if len(again) > 1 else ''} {', '.join(map(str, again))}:")

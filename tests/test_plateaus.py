@@ -16,7 +16,7 @@ from cam_course import saddles as N
 from cam_course.base.core import counter_normal
 from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
 from cam_course.optimizers import SGD
-from cam_course.saddles import NoiseEscape, PerturbedSGD, _noise_std, perturb_gradients
+from cam_course.saddles import FlatGround, NoiseEscape, PerturbedSGD, _noise_std, perturb_gradients
 from cam_course.transforms import AddGaussianNoise, Compose
 
 NOTEBOOK = chapters.chapter("saddles")
@@ -125,6 +125,11 @@ def test_draw_takes_the_global_generator_when_none_is_given():
         (lambda: PerturbedSGD([torch.zeros(1)], lr=-1), "lr must be"),
         (lambda: NoiseEscape("sadle"), "Did you mean 'saddle'"),
         (lambda: NoiseEscape(decay="slow"), "unknown decay 'slow'"),
+        (lambda: FlatGround("wel"), "Did you mean 'well'"),
+        (lambda: FlatGround(distance=7), "distance must be a number >= 3 and <= 5, got 7"),
+        (lambda: FlatGround(offset=0.0), "offset must be"),
+        (lambda: FlatGround(lr=2.0), "lr must be"),
+        (lambda: FlatGround(steps=2.5), "steps must be a whole number"),
     ],
 )
 def test_bad_input_is_named(call, words):
@@ -265,4 +270,57 @@ def test_escape_is_driven_by_keyboard_mouse_and_controls(browser, tmp_path):
 @pytest.mark.parametrize("wish, moves", [("no-preference", True), ("reduce", False)])
 def test_escape_walks_only_where_motion_is_welcome(browser, tmp_path, wish, moves):
     with opened(browser, [NoiseEscape(steps=80)], tmp_path, reduced_motion=wish) as page:
+        check_playing(page, "Walk", moves)
+
+
+# ---- four optimizers on flat ground
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"distance": 3.3, "lr": 0.5}, {"place": "saddle"}, {"place": "saddle", "offset": 1e-9, "lr": 0.02}]
+)
+def test_flat_ground_in_javascript_is_pythons(settings):
+    "Until each optimizer has left; what RMSProp and Adam do in the minimum, hopping, is chaotic."
+    js, figure = load("math/flat.js"), FlatGround(steps=3000, **settings)
+    surface, below = N._ESCAPES[figure.place]
+    np.testing.assert_allclose(js("flatStart", figure.place, figure.distance, figure.offset), figure.start(), rtol=1e-15)
+    for name, off in figure.leaves().items():
+        mine = js("leaveFlat", figure.place, name, figure.start(), figure.lr, figure.steps)
+        assert mine["off"] == off, name
+        path = figure.path(name)
+        upto = 1 + (figure.steps if off is None else off)
+        np.testing.assert_allclose(mine["path"][:upto], path[:upto], rtol=1e-9, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(mine["losses"][:upto], surface(path[:upto]), rtol=1e-9, atol=1e-9)
+        assert off is None or (surface(path[off]) < below <= surface(path[:off])).all()
+
+
+def test_leaving_a_saddle_takes_the_logarithm():
+    "Plain descent: a tenth of the distance costs ln 10/ln(1 + rate) steps; dividing by the slope's size costs none."
+    near, nearer = (FlatGround("saddle", offset=d, steps=500).leaves() for d in (1e-4, 1e-7))
+    assert nearer["sgd"] - near["sgd"] == pytest.approx(3 * math.log(10) / math.log(1.1), abs=1)
+    assert abs(nearer["adam"] - near["adam"]) <= 1
+    assert "SGD 98, Momentum 35, RMSProp" in FlatGround("saddle", steps=500).alt()
+    assert "SGD not in 300 steps" in FlatGround(steps=300).alt()
+
+
+def test_leaving_is_driven_by_keyboard_and_controls(browser, tmp_path):
+    with opened(browser, [FlatGround()], tmp_path) as page:
+        assert page.inner_text(".cc-readout") == "Steps to the well at the rate 0.1: SGD 2,200, Momentum 263, RMSProp 3, Adam 22."
+        before = drawn(page)
+        page.focus("input[data-trait=distance]")
+        page.keyboard.press("End")
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.includes('SGD not in 3,000 steps')")
+        assert drawn(page) != before
+        page.check("input[value=saddle]", force=True)
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.startsWith('Steps off the ridge')")
+        said = page.inner_text(".cc-readout")
+        page.focus("input[data-trait=offset]")
+        page.keyboard.press("Home")
+        page.wait_for_function("t => document.querySelector('.cc-readout').textContent !== t", arg=said)
+        assert page.locator("input[data-trait=distance]").is_hidden()
+
+
+@pytest.mark.parametrize("wish, moves", [("no-preference", True), ("reduce", False)])
+def test_leaving_walks_only_where_motion_is_welcome(browser, tmp_path, wish, moves):
+    with opened(browser, [FlatGround(steps=40)], tmp_path, reduced_motion=wish) as page:
         check_playing(page, "Walk", moves)

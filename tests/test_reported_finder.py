@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from cam_course import optimizers, plateau, schedules
 from cam_course.adversarial import PixelModel, accuracy_under, pgd
 from cam_course.averages import ewma
+from cam_course.base.lr_curve import METHODS, LRFinderResult, LRFinderSpread
 from cam_course.data import ImageData, shapes
-from cam_course.lr_curve import METHODS, LRFinderResult, LRFinderSpread
 from cam_course.lr_finder import DataBatches, LRFinder, live_range_test
 
 HERE = Path(__file__).parent
@@ -49,7 +49,8 @@ def rates(optimizer, schedule, steps):
 
 MAKE = {"step": lambda s, o: s.StepLR(o, 3, 0.5), "exponential": lambda s, o: s.ExponentialLR(o, 0.9),
         "cosine": lambda s, o: s.CosineAnnealingLR(o, 7, 0.002), "lambda": lambda s, o: s.LambdaLR(o, lambda k: 1/(1 + k)),
-        "cyclic": lambda s, o: s.CyclicLR(o, 0.01, 0.2, 4), "one-cycle": lambda s, o: s.OneCycleLR(o, 0.5, total_steps=40)}
+        "cyclic": lambda s, o: s.CyclicLR(o, 0.01, 0.2, 4), "one-cycle": lambda s, o: s.OneCycleLR(o, 0.5, total_steps=40),
+        "restarts": lambda s, o: s.CosineAnnealingWarmRestarts(o, 3, 2, 0.001)}
 PAIRS = [(a, b) for a in MAKE for b in MAKE]
 
 
@@ -122,6 +123,7 @@ def test_t11_a_schedule_says_for_how_many_steps_it_is_made():
     assert schedules.OneCycleLR(optimizer, 0.1, total_steps=8).planned_steps == 8
     assert schedules.OneCycleLR(optimizer, 0.1, epochs=4, steps_per_epoch=5).planned_steps == 20
     warm = schedules.WarmupLR(schedules.OneCycleLR(optimizer, 0.1, total_steps=8), 3)
+    assert schedules.WSDLR(optimizer, 8).planned_steps == 8 and schedules.InverseSqrtLR(optimizer, 8).planned_steps is None
     assert warm.planned_steps == 11 and schedules.CosineAnnealingLR(optimizer, 9).planned_steps is None
     assert schedules.WarmupLR(schedules.StepLR(optimizer, 9), 3).planned_steps is None
     for _ in range(11): warm.step()
@@ -189,7 +191,7 @@ def moved(optimizer, w, steps):
     return w.detach().clone()
 
 
-@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+@pytest.mark.parametrize("name", THEIRS)
 def test_t26_state_goes_to_torchs_class_and_back(name):
     "Ours 10 steps, then torch's class 10, then ours again: as ours alone; a fresh object each time, through the disk."
     make, hyper = THEIRS[name]
@@ -210,7 +212,7 @@ def test_t26_state_goes_to_torchs_class_and_back(name):
     torch.testing.assert_close(ends[2], make_alone(name), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+@pytest.mark.parametrize("name", THEIRS)
 def test_t26_also_with_a_weight_that_has_had_no_gradient(name):
     ends = []
     for first, then in (("o", "o"), ("o", "t"), ("t", "o")):
@@ -271,7 +273,7 @@ def test_t27_no_momentum_means_no_dampening():
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_t30_complex_weights_are_refused_and_the_remedy_works(name):
-    w = torch.tensor([1 + 2j], requires_grad=True)
+    w = torch.tensor([[1 + 2j]], requires_grad=True)
     with pytest.raises(ValueError, match=r"real weights, not complex ones: give torch.view_as_real\(w\) of a detached w"):
         optimizers.make_optimizer(name, [w], lr=0.1)
     v = torch.view_as_real(w.detach()).requires_grad_()

@@ -261,6 +261,22 @@ def test_c01_families_of_torchvision(name):
     assert follows(model, layer, size), layer
 
 
+OTHERS = {  # nets of ten families of timm's, and the side of their images
+    "vit_tiny_patch16_224": 224, "swin_tiny_patch4_window7_224": 224, "xcit_nano_12_p16_224": 224, **dict.fromkeys(
+        ("convnext_atto", "mobilenetv3_small_050", "regnetx_002", "resnetv2_50", "ghostnet_100", "poolformer_s12", "edgenext_xx_small"),
+        128)}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", OTHERS)
+def test_c01_families_of_timm(name):
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    torch.manual_seed(0)
+    model, size = timm.create_model(name, pretrained=False, num_classes=10).eval(), OTHERS[name]
+    layer = suggest_layer(model, size)
+    assert follows(model, layer, size), layer
+
+
 # ---- C2: as many scores as classes
 
 @pytest.mark.parametrize("door", ["find", "fgsm", "pgd", "accuracy_under", "insertion_curve", "deletion_curve", "live_cam",

@@ -1,5 +1,6 @@
 """cam_course.schedules against torch.optim.lr_scheduler, resumption, and bad input."""
 import json
+import math
 import warnings
 from itertools import product
 
@@ -57,6 +58,83 @@ def same(ours, theirs, steps, kinds=OPTIMIZERS, lr=0.1):
 ])
 def test_simple_schedules_equal_torch(ours, theirs, kw):
     same(lambda o: getattr(schedules, ours)(o, **kw), lambda o: getattr(lrs, theirs)(o, **kw), 100)
+
+
+@pytest.mark.parametrize("kw", [{"T_0": 1}, {"T_0": 7}, {"T_0": 7, "eta_min": 0.01}, {"T_0": 1, "T_mult": 2}, {"T_0": 3, "T_mult": 2},
+                                {"T_0": 10, "T_mult": 3, "eta_min": 0.002}, {"T_0": 200}])
+def test_warm_restarts_equal_torch(kw):
+    same(lambda o: schedules.CosineAnnealingWarmRestarts(o, **kw), lambda o: lrs.CosineAnnealingWarmRestarts(o, **kw), 130)
+    for T_mult in (1, 2, 3):                                   # to any step, and inside an epoch, as torch's manual has it
+        pair = [s.CosineAnnealingWarmRestarts(groups(), 5, T_mult, 0.001) for s in (schedules, lrs)]
+        for k in (0, 0.25, 1.5, 4.75, 6.2, 14.5, 19.9, 26, 33.3, 7):
+            for schedule in pair: schedule.step(k)
+            assert np.abs(np.subtract(*(s.get_last_lr() for s in pair))).max() < 1e-12, (T_mult, k)
+        for schedule in pair: schedule.step()
+        assert np.abs(np.subtract(*(s.get_last_lr() for s in pair))).max() < 1e-12
+    million = schedules.CosineAnnealingWarmRestarts(groups(), 1, 2)
+    million.step(2**20 - 2)                                    # the last step before a restart
+    assert 0 < million.get_last_lr()[0] < 1e-11
+    million.step()
+    assert million.get_last_lr() == million.base_lrs
+
+
+def wsd(k, peak, W, T, S, f):
+    "Hu et al. 2024: s/W, then 1, then f; W, T and S are the ends of the three stages."
+    return peak*(k/W if k < W else f(k - T) if k >= T else 1.0)
+
+
+@pytest.mark.parametrize(("kw", "f"), [
+    ({"decay": "linear"}, lambda s: 1 - s/20),
+    ({"decay": "1-sqrt"}, lambda s: 1 - math.sqrt(s/20)),
+    ({"decay": "exponential", "final_factor": 0.5**(20/6)}, lambda s: 0.5**(s/6)),       # a half-life of 6 steps
+])
+def test_wsd_is_the_papers_formula(kw, f):
+    for kind in OPTIMIZERS:
+        got = track(kind, lambda o: schedules.WSDLR(o, 100, 10, 20, start_factor=0, **kw), 99)[:, :, 0]
+        want = [[wsd(k, peak, 10, 80, 100, f) for peak in (0.1, 3*0.1)] for k in range(100)]
+        assert np.abs(got - want).max() < 1e-12
+    default = schedules.WSDLR(groups(), 100)
+    assert (default.decay_steps, default.planned_steps, default.per_batch) == (20, 100, True)
+    assert schedules.WSDLR(groups(), 100, 10).get_last_lr()[0] == pytest.approx(0.001)   # the first step moves
+    whole = schedules.WSDLR(groups(), 10, 0, 10, final_factor=0.1)
+    for _ in range(10): whole.step()
+    assert whole.get_last_lr()[0] == pytest.approx(0.01)
+    with pytest.raises(ValueError, match="over after 10 steps"): whole.step()
+    none = track("sgd", lambda o: schedules.WSDLR(o, 10, 0, 0), 9)[:, :, 0]
+    assert (none == [0.1, 3*0.1]).all()
+
+
+def test_wsd_becomes_longer_or_shorter_before_its_decay():
+    def at(step, total, **kw):
+        schedule = schedules.WSDLR(groups(), total, 5, **kw)
+        for _ in range(step): schedule.step()
+        return schedule
+    state = at(30, 50).state_dict()
+    for total in (38, 50, 200):
+        again = schedules.WSDLR(groups(), total, 5)
+        again.load_state_dict(json.loads(json.dumps(state)))
+        rest = [again.get_last_lr()]
+        for _ in range(total - 30):
+            again.step()
+            rest.append(again.get_last_lr())
+        want = track("sgd", lambda o, total=total: schedules.WSDLR(o, total, 5), total)[30:, :, 0]
+        assert np.array_equal(rest, want)
+    for saved, total in ((at(41, 50), 200), (at(30, 50), 36)):   # inside the decay, of the old plan or of the new
+        with pytest.raises(ValueError, match="saved with total_steps=50"):
+            schedules.WSDLR(groups(), total, 5).load_state_dict(saved.state_dict())
+    with pytest.raises(ValueError, match="warmup_steps=5"): schedules.WSDLR(groups(), 60, 4).load_state_dict(state)
+    with pytest.raises(ValueError, match="another kind of schedule"):
+        schedules.WSDLR(groups(), 60).load_state_dict(schedules.StepLR(groups(), 3).state_dict())
+
+
+def test_inverse_sqrt_is_equation_3():
+    def paper(s, d_model, warmup): return d_model**-0.5*min(s**-0.5, s*warmup**-1.5)
+    for d_model, warmup in ((512, 4000), (64, 10), (1, 1)):
+        lr = (d_model*warmup)**-0.5
+        got = track("our adamw", lambda o, w=warmup: schedules.InverseSqrtLR(o, w), 120, lr)[:, 0, 0]
+        np.testing.assert_allclose(got, [paper(k + 1, d_model, warmup) for k in range(121)], rtol=1e-12)
+    same(lambda o: schedules.InverseSqrtLR(o, 9),
+         lambda o: lrs.LambdaLR(o, lambda k: min((k + 1)/9, (9/(k + 1))**0.5)), 100)
 
 
 def test_time_decay_equals_torch_lambda():
@@ -137,6 +215,9 @@ MAKE = {
     "cyclic": lambda o, s: s.CyclicLR(o, 0.01, 0.3, 7, mode="triangular2"),
     "cosine": lambda o, s: s.CosineAnnealingLR(o, 60),
     "step": lambda o, s: s.StepLR(o, 9),
+    "restarts": lambda o, s: s.CosineAnnealingWarmRestarts(o, 8, 2),
+    "wsd": lambda o, s: s.WSDLR(o, 60, 5, 40),
+    "inverse root": lambda o, s: s.InverseSqrtLR(o, 20),
     "warm-up": lambda o, s: schedules.WarmupLR(schedules.OneCycleLR(o, 0.3, total_steps=60), 35),
 }
 
@@ -243,6 +324,12 @@ def added_group():
     (lambda: schedules.OneCycleLR(groups(), [0.1], total_steps=9), ValueError, "1 values, the optimizer 2 param groups"),
     (lambda: schedules.OneCycleLR(optimizers.Adagrad([torch.zeros(1)]), 0.1, total_steps=9), ValueError,
      "Adagrad has no momentum to cycle: pass cycle_momentum=False"),
+    (lambda: schedules.CosineAnnealingWarmRestarts(groups(), 0), ValueError, "T_0 must be .* got 0"),
+    (lambda: schedules.CosineAnnealingWarmRestarts(groups(), 3, 1.5), ValueError, "T_mult must be .* got 1.5"),
+    (lambda: schedules.WSDLR(groups(), 10, 6, 6), ValueError, "6 steps of warm-up and 6 of decay are more than total_steps=10"),
+    (lambda: schedules.WSDLR(groups(), 10, decay="sqrt"), ValueError, "decay.*'1-sqrt'"),
+    (lambda: schedules.WSDLR(groups(), 10, decay="exponential"), ValueError, "give final_factor=0.1, or decay='linear'"),
+    (lambda: schedules.InverseSqrtLR(groups(), 0), ValueError, "warmup_steps must be .* got 0"),
     (lambda: schedules.CyclicLR(groups(), 0.1, 0.2, mode="triangle"), ValueError, "Did you mean 'triangular'"),
     (lambda: schedules.CosineAnnealingLR(groups(), 9, last_epoch=4), ValueError, "no 'initial_lr'"),
     (added_group, ValueError, "3 param groups, the schedule knows 2"),
@@ -256,6 +343,8 @@ def test_functions_take_arrays_and_numbers():
     k = np.arange(30)
     for f in (lambda k: schedules.one_cycle(k, 0.1, 30), lambda k: schedules.cyclic(k, 0.1, 0.3, 4, 5, "exp_range", 0.9),
               lambda k: schedules.step_decay(k, 0.1, 4), lambda k: schedules.linear_warmup(k, 4),
+              lambda k: schedules._warm_restarts(k, 0.1, 3, 2), lambda k: schedules._warm_restarts(k, 0.1, 4),
+              lambda k: schedules._wsd(k, 0.1, 30, 4, 9), lambda k: schedules._inverse_sqrt(k, 0.1, 5),
               lambda k: schedules.one_cycle_momentum(k, 30, three_phase=True), lambda k: schedules.constant(k, 0.1)):
         np.testing.assert_allclose(f(k), [f(int(i)) for i in k], rtol=1e-14)
         assert np.ndim(f(3)) == 0
@@ -272,9 +361,36 @@ def test_javascript_agrees():
         momenta = schedules.one_cycle_momentum(k, 60, **shape)
         got = [js("oneCycleMomentum", i, 60, pct, strategy, 0.85, 0.95, three) for i in k.tolist()]
         np.testing.assert_allclose(got, momenta, rtol=0, atol=1e-9)
+    for kind, share in product(schedules._KINDS, (0.0, 0.05, 0.3, 0.5)):
+        got = [js("scheduleShape", kind, i, 300, share) for i in range(300)]
+        np.testing.assert_allclose(got, schedules._shape_of(kind, 300, share), rtol=0, atol=1e-9, err_msg=f"{kind} {share}")
+    for noise in (0.02, 0.1, 0.5):
+        figure = schedules.ScheduleChoice(noise=noise)
+        (rate, plain), (found, losses) = figure.best_constant(), js("bestConstant", 300, list(figure.curvatures), noise)
+        assert found == pytest.approx(rate, abs=1e-9)
+        np.testing.assert_allclose(losses, plain, rtol=1e-9, atol=1e-9)
     for curvatures, noise in (([1.0], 0.0), ([0.01, 0.1, 1.0], 0.1)):
         loss = expected_loss(want, momenta, curvatures, noise)
         np.testing.assert_allclose(js("expectedLoss", want, momenta, curvatures, noise), loss, rtol=1e-9, atol=1e-9)
+
+
+def test_choice_in_words_and_pixels(browser, tmp_path):
+    from figpage import opened
+    fig = schedules.ScheduleChoice()
+    rate, plain = fig.best_constant()
+    assert f"ends at {fig.losses()[-1]:.2g}, that of the best constant rate, {rate:.2g}, at {plain[-1]:.2g}" in fig.alt()
+    for bad, says in (({"schedule": "cosin"}, "Did you mean 'cosine'"), ({"warmup": 1.0}, "warmup must be"),
+                      ({"max_lr": 0.0}, "max_lr must be")):
+        with pytest.raises(ValueError, match=says): schedules.ScheduleChoice(**bad)
+    with opened(browser, [fig], tmp_path) as page:
+        wait = lambda words: page.wait_for_function("t => document.querySelector('.cc-readout').textContent.includes(t)", arg=words)
+        wait(f"Loss after 300 steps: {fig.losses()[-1]:.2g}, less than with the best constant rate ({rate:.2g}: {plain[-1]:.2g})")
+        for kind in schedules._KINDS:
+            page.locator(f"[data-trait=schedule][value='{kind}']").check()
+            wait(f"Loss after 300 steps: {schedules.ScheduleChoice(schedule=kind).losses()[-1]:.2g}, ")
+        page.locator("[data-trait=warmup]").focus()
+        page.keyboard.press("ArrowRight")
+        wait(f"{schedules.ScheduleChoice(schedule='one-cycle', warmup=0.15).losses()[-1]:.2g}, ")
 
 
 def test_figure_in_words_and_pixels(browser, tmp_path):

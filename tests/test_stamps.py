@@ -306,7 +306,7 @@ def test_a_line_of_core_makes_stale_what_reaches_it(tmp_path):
     line = "        file.write(text)\n"
     found = changed(line, line + "        file.flush()\n")
     assert {"13_training", "main", "01_start"} <= found and len(found) < 0.6*len(books)
-    assert not found & {"core", "02_averages", "05_optimizers", "12_resnet", "21_lr_finder", "25_landscape", "rendering"}
+    assert not found & {"core", "02_averages", "05_optimizers", "12_resnet", "20_lr_finder", "25_landscape", "rendering"}
     assert changed('"Write `text` (UTF-8) to `path`, atomically."', '"Writes."') == set()
     assert changed(line, line.rstrip() + "  # at once\n") == set()
 

@@ -20,7 +20,7 @@ from ..base.geometric import AlternatingFlip, RandomCrop, RandomHorizontalFlip
 from ..base.weights import read_weights
 from ..base.whitened import WhitenedNet, WhitenedStem
 from ..data import ImageData, load_data
-from ..lr_curve import LRFinderResult
+from ..base.lr_curve import LRFinderResult
 from ..lr_finder import DataBatches, LRFinder
 from ..resnet import ResNet18, ResNet34
 from ..transforms import AddGaussianNoise, Compose, Cutout, Normalize, RandomRotation

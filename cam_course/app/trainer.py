@@ -169,9 +169,9 @@ def _pays(device: torch.device) -> bool:
 
 def _plain(model: Any) -> nn.Module:
     "The net itself, of one that `torch.compile` made from it; `ValueError` for what isn't a net, or is one for several GPUs."
+    model = getattr(model, "_orig_mod", model)
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise ValueError(f"give the net itself, model.module: {type(model).__name__} is not needed (`accelerate launch` uses several GPUs)")
-    model = getattr(model, "_orig_mod", model)
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be an nn.Module from images to logits, got {model!r}")
     return model
@@ -304,7 +304,7 @@ def _check_arguments(given: dict[str, Any]) -> None:
     for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
         check_number(name, given[name], low, integer=True)
     check_number("label_smoothing", given["label_smoothing"], 0, 1)
-    check_number("ema_decay", given["ema_decay"], 0, 1)
+    check_number("ema_decay", given["ema_decay"], 0, 1, open_high=True)
     check_number("checkpoint_seconds", given["checkpoint_seconds"], 0)
     if given["clip_norm"] is not None:
         check_number("clip_norm", given["clip_norm"], 0, open_low=True)
@@ -410,9 +410,9 @@ def _described(model: nn.Module, train: Any, about: dict[str, Any]) -> dict[str,
 
 
 def _averaged(model: nn.Module, decay: float) -> nn.Module:
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+    from cam_course.weight_averaging import WeightAverage
 
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return WeightAverage(model, "ema", decay, use_buffers=True)
 
 
 def _as_it_is(x: Any) -> Any:

@@ -29,7 +29,8 @@ def confusion_matrix(
     low, high = int(torch.minimum(true, predicted).min()), int(torch.maximum(true, predicted).max())
     n = high + 1 if num_classes is None else num_classes
     if low < 0 or high >= n:
-        raise ValueError(f"classes {low} to {high} must lie in 0 to {n - 1}: check num_classes")
+        remedy = f"give num_classes={high + 1} or more" if low >= 0 else "leave out what has no class"
+        raise ValueError(f"classes {low} to {high} must lie in 0 to {n - 1}: {remedy}")
     return torch.bincount(true*n + predicted, minlength=n*n).view(n, n)
 
 # %% ../../nbs/base/confusion.ipynb #7d843aab

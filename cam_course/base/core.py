@@ -142,6 +142,18 @@ def counter_normal(
     r, turn = (-2 * ((high + 0.5) * 2.0**-32).log()).sqrt(), low * (2.0**-32 * 2 * math.pi)
     return torch.cat([r * turn.cos(), r * turn.sin()], 1)[:, :size]
 
+# %% ../../nbs/base/core.ipynb #c0group1
+def set_in_group(
+    group: dict[str, Any],  # of an optimizer's `param_groups`
+    name: str,  # "lr", "momentum", ...
+    value: float,
+) -> None:
+    "Set a hyper-parameter; a tensor that holds it (capturable optimizers keep lr in one) is filled, so that graphs see it."
+    if isinstance(group[name], Tensor):
+        group[name].fill_(value)
+    else:
+        group[name] = value
+
 # %% ../../nbs/base/core.ipynb #63395545-0
 def get_device(
     device: str | torch.device = "auto",  # "auto", "cpu", "cuda", "cuda:1", "mps"

@@ -264,7 +264,7 @@ def fill_color(fill: float | tuple[float, ...], x: Tensor) -> Tensor:
         raise ValueError(f"fill {fill} is for {len(values)} channels, the images have {x.shape[1]}")
     if x.dtype == torch.uint8:
         if any(v < 0 or v > 255 or 0 < v < 1 for v in values):
-            raise ValueError(f"fill {fill} is no color of uint8 images: give 0...255, such as 255*mean")
+            raise ValueError(f"fill {fill} is no color of uint8 images: give 0...255, such as [255*m for m in mean]")
         values = tuple(round(v) for v in values)
     return constant_fill(values, x.dtype, x.device)
 

@@ -1,4 +1,4 @@
-// The arithmetic of nbs/22_minima.ipynb, function for function; tests/test_landscape.py holds both to 1e-9.
+// The arithmetic of nbs/25_landscape.ipynb, function for function; tests/test_landscape.py holds both to 1e-9.
 
 /** Whole numbers 0...65535 -> values from lo to hi. */
 export const unpacked = (codes, lo, hi) => codes.map((c) => lo + (c / 65535) * (hi - lo));

@@ -1,4 +1,4 @@
-// The arithmetic of nbs/20_lr_curve.ipynb, function for function; tests/test_lr_curve.py holds both to 1e-9.
+// The arithmetic of nbs/base/lr_curve.ipynb, function for function; tests/test_lr_curve.py holds both to 1e-9.
 import { ewma } from "./averages.js";
 import { hashNormal } from "./noise.js";
 

@@ -1,4 +1,4 @@
-// The arithmetic of nbs/06_plateaus.ipynb: noise that can be looked up, and noisy descent.
+// The arithmetic of nbs/07_saddles.ipynb: noise that can be looked up, and noisy descent.
 // tests/test_plateaus.py holds both to 1e-9.
 
 const wrap = (z) => BigInt.asUintN(64, z);

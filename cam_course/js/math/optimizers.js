@@ -1,4 +1,4 @@
-// The arithmetic of nbs/05_optimizers.ipynb: six optimizers on six surfaces.
+// The arithmetic of nbs/05_optimizers.ipynb: six optimizers race on six surfaces, eight are looked at one by one.
 // tests/test_optimizers.py holds both to 1e-9.
 
 const twist = (a, b, degrees) => {                         // matrix with eigenvalues a, b, turned by an angle
@@ -30,15 +30,26 @@ export const RACE_SURFACES = {
     grad: (x, y) => [-2 * (1 - x) - 400 * x * (y - x ** 2), 200 * (y - x ** 2)] },
 };
 
-// Each makes a function g -> direction for ONE weight, with its state inside; the step is -lr * direction.
+// Each makes a function g -> [direction, rate] for ONE weight, with its state inside; the step is -lr * direction, and the
+// weight's own rate is lr * rate.
+const divided = (square, eps) => {
+  let s = 0;
+  return (g) => { s = square(s, g); return [g / (Math.sqrt(s) + eps), 1 / (Math.sqrt(s) + eps)]; };
+};
 const DIRECTIONS = {
-  sgd: () => (g) => g,
-  momentum: (mu = 0.9) => { let v = 0; return (g) => (v = mu * v + g); },
-  nesterov: (mu = 0.9) => { let v = 0; return (g) => { v = mu * v + g; return g + mu * v; }; },
-  adagrad: (eps = 1e-10) => { let s = 0; return (g) => { s += g * g; return g / (Math.sqrt(s) + eps); }; },
-  rmsprop: (alpha = 0.99, eps = 1e-8) => {
-    let v = 0;
-    return (g) => { v = alpha * v + (1 - alpha) * g * g; return g / (Math.sqrt(v) + eps); };
+  sgd: () => (g) => [g, 1],
+  momentum: (mu = 0.9) => { let v = 0; return (g) => [(v = mu * v + g), 1]; },
+  nesterov: (mu = 0.9) => { let v = 0; return (g) => { v = mu * v + g; return [g + mu * v, 1]; }; },
+  adagrad: (eps = 1e-10) => divided((s, g) => s + g * g, eps),
+  rmsprop: (alpha = 0.99, eps = 1e-8) => divided((v, g) => alpha * v + (1 - alpha) * g * g, eps),
+  adadelta: (rho = 0.9, eps = 1e-6) => {
+    let v = 0, u = 0;
+    return (g) => {
+      v = rho * v + (1 - rho) * g * g;
+      const d = (Math.sqrt(u + eps) / Math.sqrt(v + eps)) * g;
+      u = rho * u + (1 - rho) * d * d;
+      return [d, Math.sqrt(u + eps) / Math.sqrt(v + eps)];
+    };
   },
   adam: (beta1 = 0.9, beta2 = 0.999, eps = 1e-8) => {
     let m = 0, v = 0, t = 0;
@@ -46,26 +57,54 @@ const DIRECTIONS = {
       t += 1;
       m = beta1 * m + (1 - beta1) * g;
       v = beta2 * v + (1 - beta2) * g * g;
-      return m / (1 - beta1 ** t) / (Math.sqrt(v / (1 - beta2 ** t)) + eps);
+      const root = Math.sqrt(v / (1 - beta2 ** t)) + eps;
+      return [m / (1 - beta1 ** t) / root, 1 / root];
+    };
+  },
+  lion: (beta1 = 0.9, beta2 = 0.99) => {
+    let m = 0;
+    return (g) => {
+      const d = Math.sign(beta1 * m + (1 - beta1) * g);
+      m = beta2 * m + (1 - beta2) * g;
+      return [d, 1];
     };
   },
 };
 
+/**
+ * The path and the rate of each weight after every step: { path: [[x, y], ...], rates: [[x, y], ...] }, steps+1 and steps rows.
+ * NaN from where the path has gone further than 1e6.
+ */
+export function followGradient(grad, optimizer, start, lr, steps) {
+  const step = [DIRECTIONS[optimizer](), DIRECTIONS[optimizer]()], path = [start], rates = [];
+  for (let k = 0, [x, y] = start; k < steps; k++) {
+    const g = grad(x, y), [dx, rx] = step[0](g[0]), [dy, ry] = step[1](g[1]);
+    x -= lr * dx;
+    y -= lr * dy;
+    if (!(Math.abs(x) <= 1e6 && Math.abs(y) <= 1e6)) x = y = NaN;
+    path.push([x, y]);
+    rates.push([lr * rx, lr * ry]);
+  }
+  return { path, rates };
+}
+
+/** The same on a surface of the race, by name. */
+export function pathWithRates(optimizer, surfaceName, start, lr, steps) {
+  return followGradient(RACE_SURFACES[surfaceName].grad, optimizer, start, lr, steps);
+}
+
+/** The first step from which every gap stays under a thousandth of the first; gaps.length if there is none. */
+export function arrival(gaps) {
+  const late = gaps.findLastIndex((gap) => !(gap < 1e-3 * gaps[0]));
+  return late + 1;
+}
+
 /** Rates 0.0001, 0.0002, 0.0005, ... 50. */
 export const RACE_RATES = [-4, -3, -2, -1, 0, 1].flatMap((k) => [1, 2, 5].map((m) => +`${m}e${k}`));
 
-/** The start and every iterate, [[x, y], ...]; NaN from where the path has gone further than 1e6. */
+/** The start and every iterate, [[x, y], ...]. */
 export function raceTrajectory(optimizer, surfaceName, start, lr, steps) {
-  const { grad } = RACE_SURFACES[surfaceName], step = [DIRECTIONS[optimizer](), DIRECTIONS[optimizer]()];
-  const path = [start];
-  for (let k = 0, [x, y] = start; k < steps; k++) {
-    const g = grad(x, y);
-    x -= lr * step[0](g[0]);
-    y -= lr * step[1](g[1]);
-    if (!(Math.abs(x) <= 1e6 && Math.abs(y) <= 1e6)) x = y = NaN;
-    path.push([x, y]);
-  }
-  return path;
+  return pathWithRates(optimizer, surfaceName, start, lr, steps).path;
 }
 
 /** Loss above the surface's lowest value, for each point. */
