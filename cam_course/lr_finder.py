@@ -414,7 +414,7 @@ class WatchedRangeTest(Interactive):
         if len(result.lr) < 2: raise ValueError(f"there is nothing to watch: {result.stopped_because}")
         rules = {m: lr for m in METHODS if (lr := result.suggestion(m)) is not None}
         part = trim_ends(result.loss, result.smoothed)
-        fit = local_line(np.log10(result.lr[part]), result.loss[part])[0] if rules else []
+        fit = local_line(np.log10(result.lr[part]), result.loss[part])[0] if rules else np.empty(0)
         return cls(result.lr, result.loss, result.smoothed, fit, part.start, rules, result.stopped_because, len(result.lr))
 
     def __post_init__(self) -> None:
@@ -422,7 +422,8 @@ class WatchedRangeTest(Interactive):
 
     def result(self) -> LRFinderResult:
         "The test."
-        return LRFinderResult(*(np.array(a) for a in (self.lr, self.loss, self.smoothed)), self.why)
+        lr, loss, smoothed = map(np.array, (self.lr, self.loss, self.smoothed))
+        return LRFinderResult(lr, loss, smoothed, self.why)
 
     def alt(self) -> str: return self.result().alt()
 

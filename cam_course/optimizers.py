@@ -25,9 +25,6 @@ from .descent import SURFACES, Surface, draw_surface
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/05_optimizers.ipynb #67189691-0
-_State = dict[str, Tensor]
-
 # %% ../nbs/05_optimizers.ipynb #67189691
 Group = dict[str, Any]
 _BELOW_ONE = {"momentum", "betas", "alpha", "rho"}  # decay factors: in [0, 1)
@@ -44,7 +41,24 @@ def _check_group(group: Group) -> None:
             if not (isinstance(v, Real) and 0 <= v < high):
                 raise ValueError(f"{name} must be a number >= 0{' and < 1' if high == 1 else ''}, got {v!r}")
 
+
+def evaluate_closure(closure: Callable[[], Tensor] | None) -> Tensor | None:
+    "The loss that `closure` computes, with gradients, inside a step that runs without; None without a closure."
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
+def _dense(w: Tensor) -> Tensor:
+    "The gradient of `w`; ValueError if it is sparse."
+    g: Any = w.grad
+    if g.is_sparse:
+        raise ValueError("sparse gradient: use nn.Embedding(..., sparse=False) or torch.optim.SparseAdam")
+    return g
+
 # %% ../nbs/05_optimizers.ipynb #2efa0f8f
+_State = dict[str, Tensor]
 _HOW = {"foreach", "fused", "capturable", "differentiable"}  # of torch's groups: how it computes, not what
 _OTHERS: Group = {"maximize": False, "amsgrad": False}       # what none of ours does
 _TORCHS: dict[str, Group] = {  # what torch's class keeps in a group besides, with the value that makes it this one
@@ -102,22 +116,6 @@ class _CheckedGroups(torch.optim.Optimizer):
 
     def _torchs(self) -> Group:
         return next((_TORCHS[c.__name__] for c in type(self).__mro__ if c.__name__ in _TORCHS), {})
-
-# %% ../nbs/05_optimizers.ipynb #2efa0f90
-def evaluate_closure(closure: Callable[[], Tensor] | None) -> Tensor | None:
-    "The loss that `closure` computes, with gradients, inside a step that runs without; None without a closure."
-    if closure is None:
-        return None
-    with torch.enable_grad():
-        return closure()
-
-
-def _dense(w: Tensor) -> Tensor:
-    "The gradient of `w`; ValueError if it is sparse."
-    g: Any = w.grad
-    if g.is_sparse:
-        raise ValueError("sparse gradient: use nn.Embedding(..., sparse=False) or torch.optim.SparseAdam")
-    return g
 
 # %% ../nbs/05_optimizers.ipynb #2efa0f91
 class BaseOptimizer(_CheckedGroups):

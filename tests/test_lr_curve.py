@@ -58,7 +58,7 @@ def test_the_average_is_that_of_its_chapter(beta):
 
 def test_what_comes_after_an_explosion_is_not_read():
     "A net that two steps throw far away, and that gives constant scores from then on: no rule may like it there."
-    y = np.where(-0.9 > U, 1.43 - 0.3/(1 + np.exp(-4*(U + 1.8))), 1.42 + 0.2*np.exp(-((U + 0.5)/0.4)**2))
+    y = np.where(U < -0.9, 1.43 - 0.3/(1 + np.exp(-4*(U + 1.8))), 1.42 + 0.2*np.exp(-((U + 0.5)/0.4)**2))
     y[[77, 81]] += 1.5
     for seed in range(30):
         r = curve(y + np.random.default_rng(seed).normal(0, 0.04, 100))

@@ -12,7 +12,7 @@ const three = (v) => (v < 1e-3 ? v.toExponential(1).replace("-", "−") : String
 function render(context) {
   const fig = new Figure(context, "ReduceLROnPlateau on a noisy loss, with its patience counter");
   const margin = { left: 54, right: 74 }, x = { domain: [0, EPOCHS + 1], label: "epoch" };
-  const chart = new Plot(fig, { label: "", height: 186, margin: { ...margin, bottom: 22 },
+  const chart = new Plot(fig, { label: "", height: 178, margin: { ...margin, bottom: 22 },
     x: { ...x, label: "" }, y: { domain: [1e-3, 0.1], log: true, label: "held-out loss" } });
   const counter = new Plot(fig, { label: "", height: 120, margin, x, y: { label: "bad epochs" } });
 
@@ -44,8 +44,8 @@ function render(context) {
     counter.rule("patience", { y: patience, color: "--ink" });
     counter.text("patience name", EPOCHS + 1, patience, "patience", { dx: 8, dy: 4 });
     const when = cuts.length ? ` after epoch${cuts.length > 1 ? "s" : ""} ${cuts.join(", ")}` : "";
-    const text = `${count(cuts.length, "cut")}${when}: the rate goes from ${FIRST} to ${three(seen.at(-1).lr)} in `
-      + `${EPOCHS} epochs. True loss at the end ${three(seen.at(-1).truth)}`
+    const text = `${count(cuts.length, "cut")}${when}: the last rate is ${three(seen.at(-1).lr)}. `
+      + `True loss at the end ${three(seen.at(-1).truth)}`
       + `${cuts.length ? `; at the first cut, where early stopping would end, ${three(seen[cuts[0] - 1].truth)}` : ""}.`;
     chart.describe(`Loss against the epoch, vertical lines where the rate is cut. ${text}`);
     counter.describe(`Bars: bad epochs counted, up to ${Math.max(...seen.map((r) => r.counted))}; patience ${patience}.`);
