@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'BaseOptimizer', 'SGD', 'Momentum', 'Nesterov', 'Adagrad', 'RMSProp', 'Adadelta', 'Adam', 'AdamW',
-           'Lion', 'Muon', 'make_optimizer', 'OptimizerRace']
+           'Lion', 'Muon', 'make_optimizer']
 
 # %% ../nbs/05_optimizers.ipynb #bfd57c9e
 from collections.abc import Callable, Iterable, Sequence

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['constant', 'step_decay', 'time_decay', 'exponential', 'cosine', 'linear_warmup', 'cyclic', 'LambdaLR', 'StepLR',
            'TimeDecayLR', 'ExponentialLR', 'CosineAnnealingLR', 'CyclicLR', 'one_cycle', 'one_cycle_momentum',
-           'OneCycleLR', 'OneCycleShape', 'CosineAnnealingWarmRestarts', 'WSDLR', 'InverseSqrtLR', 'WarmupLR']
+           'OneCycleLR', 'CosineAnnealingWarmRestarts', 'WSDLR', 'InverseSqrtLR', 'WarmupLR']
 
 # %% ../nbs/23_schedules.ipynb #ad404c67
 from collections.abc import Callable, Sequence
