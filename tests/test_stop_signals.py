@@ -103,7 +103,7 @@ def stuck(*_, **__):
     libc, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
     libc.pthread_mutex_lock(lock), libc.pthread_mutex_lock(lock)
 
-main.images_of = stuck
+main.load_images = stuck
 command.cli(["train", "--dataset", "shapes", "--runs", sys.argv[2]])
 """
 
