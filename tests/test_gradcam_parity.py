@@ -54,9 +54,9 @@ def test_every_layer_equals_the_formula(net):
     maps = GradCAM(model, list(wanted))(x, classes, normalize=False)
     for got, (name, want) in zip(maps, wanted.items(), strict=True):
         scale = want.abs().max()
-        assert (got - want).abs().max() <= 1e-6*scale, name  # all layers from one forward
+        assert (got - want).abs().max() <= 3e-6*scale, name  # float32: sums in another order; all layers from one forward
         alone = GradCAM(model, name)(x, classes, normalize=False)
-        assert (alone - want).abs().max() <= 1e-6*scale, name  # graph from this layer on
+        assert (alone - want).abs().max() <= 3e-6*scale, name  # graph from this layer on
 
 
 def from_grad_cam(model, names, x, classes):

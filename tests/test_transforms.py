@@ -265,7 +265,7 @@ BAD = {
     "interpolation": (lambda: RandomRotation(5, "bilinaer"), "Did you mean 'bilinear'"),
     "cutout size": (lambda: Cutout(0), "cutout size must be a whole number >= 1, got 0"),
     "fill for other channels": (lambda: Cutout(4, fill=(1, 2))(images(1, (8, 8), torch.uint8)), "2 channels.* have 3"),
-    "fill in [0, 1] for uint8": (lambda: Cutout(4, fill=MEAN)(images(1, (8, 8), torch.uint8)), "255\\*mean"),
+    "fill in [0, 1] for uint8": (lambda: Cutout(4, fill=MEAN)(images(1, (8, 8), torch.uint8)), r"\[255\*m for m in mean\]"),
     "fill over 255": (lambda: RandomCrop(9, 1, 256)(images(1, (8, 8), torch.uint8)), "give 0...255"),
     "fill nan": (lambda: Cutout(4, fill=float("nan")), "finite"),
     "one image": (lambda: Cutout(4)(images(1, (8, 8), torch.uint8)[0]), r"got \(3, 8, 8\)"),
