@@ -3,6 +3,7 @@
 Chromium is driven by playwright, with every request that would leave the machine blocked and counted. Where it is
 missing these tests are skipped, with a word on how to get it; CAM_COURSE_REQUIRE_BROWSER=1 makes that a failure.
 """
+import contextlib
 import functools
 import json
 import re
@@ -16,6 +17,7 @@ import outputs
 import pytest
 import reading
 import stamps
+from playwright.sync_api import TimeoutError as StillOther
 from sitefiles import NOTEBOOKS, PAGES, text_of
 
 import build
@@ -179,6 +181,8 @@ def looked_at(v: "Visit", page: str, figures: int = 0) -> Iterator[str]:
             at = f"{page} at {width} px, {scheme}"
             v.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             v.read_to_the_end()
+            with contextlib.suppress(StillOther):   # the page hears of the change a moment later
+                v.page.wait_for_function("(wanted) => document.documentElement.dataset.theme === wanted", arg=scheme, timeout=3000)
             if (theme := v.page.evaluate("document.documentElement.dataset.theme")) != scheme: yield f"{at}: the theme is {theme}"
             wide = v.page.evaluate("document.documentElement.scrollWidth")
             if wide > width: yield f"{at}: {wide} px wide: {v.page.evaluate(WIDEST)}"
