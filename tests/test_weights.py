@@ -117,6 +117,27 @@ def test_floats_stay_as_they_are_unless_asked(tmp_path):
     assert torch.equal(read_weights(tmp_path/"b.safetensors")[0]["w"], state["w"].half().float())
 
 
+def test_a_byte_each_is_off_by_half_a_step(tmp_path):
+    torch.manual_seed(0)
+    net = ResNet18(width=4)
+    net.conv1.weight.data[0] = 0                                                # a dead filter has no largest entry
+    state = net.state_dict()
+    write_weights(tmp_path/"a.safetensors", state, torch.int8, model="resnet18", width=4)
+    back = read_weights(tmp_path/"a.safetensors")[0]
+    assert back.keys() == state.keys()
+    for name, v in state.items():
+        if v.is_floating_point() and v.ndim > 1:
+            step = v.flatten(1).abs().amax(1)/127
+            assert ((back[name] - v).flatten(1).abs() <= step[:, None]*(0.5 + 1e-5)).all(), name
+        else:
+            assert torch.equal(back[name], v), name
+    assert (tmp_path/"a.safetensors").stat().st_size < 0.35*4*sum(v.numel() for v in state.values())
+    assert ResNet18(weights=tmp_path/"a.safetensors").width == 4
+    given = {"a": torch.arange(-3, 3, dtype=torch.int8)}                         # whole numbers of others stay whole
+    write_weights(tmp_path/"b.safetensors", given, note="x")
+    assert torch.equal(read_weights(tmp_path/"b.safetensors")[0]["a"], given["a"])
+
+
 def test_an_edited_file_is_noticed(tmp_path):
     path = tmp_path/"a.safetensors"
     write_weights(path, {"w": torch.zeros(4)}, accuracy=0.1234)

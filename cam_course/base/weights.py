@@ -19,16 +19,41 @@ from .core import DataError
 
 # %% ../../nbs/base/weights.ipynb #44471eb0-0
 _KEY = "cam_course"  # the entry of the file's header that holds the description, as JSON
+_SCALE = "/scale"  # ends the name of the steps of a weight in 8 bits; no name of a module's parameter has a slash
+
+# %% ../../nbs/base/weights.ipynb #44471eb0-8
+def _to_int8(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    "Each output channel of a weight in steps of 1/127 of its largest entry, and the steps; biases and the like stay."
+    packed = {}
+    for name, v in state.items():
+        if v.is_floating_point() and v.ndim > 1:
+            rows = v.detach().float().flatten(1)
+            step = rows.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / 127
+            packed[name] = (rows / step).round().to(torch.int8).reshape(v.shape)
+            packed[name + _SCALE] = step.flatten()
+        else:
+            packed[name] = v
+    return packed
+
+
+def _from_int8(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    "The reverse of `_to_int8`, up to half a step; anything else is left as it is."
+    return {
+        name: (v.float().flatten(1) * state[name + _SCALE][:, None]).reshape(v.shape) if name + _SCALE in state else v
+        for name, v in state.items() if not name.endswith(_SCALE)
+    }
 
 # %% ../../nbs/base/weights.ipynb #44471eb0
 def write_weights(
     path: str | Path,  # ends in .safetensors; written whole or not at all
     state: Mapping[str, Tensor],  # a model's `state_dict()`
-    dtype: torch.dtype | None = None,  # that floats are stored as, such as torch.float16; None: as they are
+    dtype: torch.dtype | None = None,  # that floats are stored as: torch.float16, torch.int8 (see below), ...; None: as they are
     **about: Any,  # what they are: model, dataset, recipe, accuracy, ... (anything that JSON can hold)
 ) -> str:  # the file's sha256, to be published beside it
     "Write weights and their description."
-    if dtype is not None:
+    if dtype == torch.int8:
+        state = _to_int8(state)
+    elif dtype is not None:
         state = {name: v.to(dtype) if v.is_floating_point() else v for name, v in state.items()}
     return write_tensors(path, state, _KEY, json.dumps(about, sort_keys=True))
 
@@ -66,7 +91,7 @@ def check_hash(
 def read_weights(
     weights: str | Path,  # a name in SHIPPED, or a .safetensors file, such as a run's last.safetensors
     described: bool = True,  # False: a file without a description will do
-) -> tuple[dict[str, Tensor], dict[str, Any]]:  # the state dict, 16 bits as float32, and the description
+) -> tuple[dict[str, Tensor], dict[str, Any]]:  # the state dict, 8 and 16 bits as float32, and the description
     "Read weights; raises `DataError` if the file is damaged, isn't the one that was published, or has no description."
     path, wanted = weights_path(weights), SHIPPED.get(str(weights))
     if wanted:
@@ -83,4 +108,4 @@ def read_weights(
     except (ValueError, TypeError) as error:
         raise DataError(f"the description in {str(path)!r} can't be read: {error}") from error
     half = (torch.float16, torch.bfloat16)
-    return {name: v.float() if v.dtype in half else v for name, v in state.items()}, about
+    return _from_int8({name: v.float() if v.dtype in half else v for name, v in state.items()}), about
