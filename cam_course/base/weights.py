@@ -59,7 +59,7 @@ def write_weights(
 
 # %% ../../nbs/base/weights.ipynb #42099d20
 SHIPPED = {  # name -> sha256 of cam_course/weights/<name>.safetensors
-    "cifar10_jpeg": "fa67e5a5a34a66cf4fd7b56ac572cd48275485bcc6a9a6a8eaee73ae120a4f62",
+    "cifar10_jpeg": "4aa82f80eadeac1806dbfbc75eb8811df0aca762dab36a9c544796d3cb2fb4e1",
 }
 _FOLDER = Path(str(files("cam_course"))) / "weights"
 
