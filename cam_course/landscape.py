@@ -287,7 +287,7 @@ class EdgeOfStability(Interactive):
                 look = {"color": PALETTE[i], "lw": 2.5 if i == self.run else 1, "alpha": 1 if i == self.run else 0.6}
                 ax.semilogx(np.maximum(self.at, 1)[:self.moment + 1], r["sharpness"][:self.moment + 1], label=f"rate {r['lr']:g}", **look)
                 ax.axhline(2/r["lr"], color=PALETTE[i], ls="--" if i == self.run else ":", lw=1)
-            ax.set(xlabel="step", ylabel="sharpness", title=f"{loss['name']} loss; dashed: 2/α", xlim=(1, self.at[-1]),
+            ax.set(xlabel="step", ylabel="sharpness", title=f"{loss['name']} loss; level lines: 2/α", xlim=(1, self.at[-1]),
                    ylim=(0, 1.15*max(max(r["sharpness"]) for r in loss["runs"])))
             ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(0, 0.83))
         return fig

@@ -8,7 +8,6 @@ import base64
 import contextlib
 import copy
 import html
-import inspect
 import itertools
 import random
 import sys
@@ -33,7 +32,7 @@ from .base.target_layers import bare_model
 from .data import ImageData, LoadedBatches
 from .training import epoch_batches
 from .transforms import Normalize
-from .weight_averaging import SAM
+from .weight_averaging import SAM, asks_again
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -243,8 +242,7 @@ def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
         of = "the weights of another model" if {p.shape for p in weights} & {p.shape for p in held} else "other tensors"
         raise ValueError(f"{kind} holds {of}, none that this {type(model).__name__} trains: make it anew after the model, "
                          f"{kind}(model.parameters(), ...)")
-    needs = inspect.signature(optimizer.step).parameters.get("closure")
-    if isinstance(optimizer, SAM) or (needs is not None and needs.default is inspect.Parameter.empty):
+    if asks_again(optimizer):
         instead = (f"the {type(optimizer.optimizer).__name__} inside it" if isinstance(optimizer, SAM) else
                    "the optimizer that you would use without it, torch.optim.SGD(model.parameters(), lr=0.1) for instance")
         raise ValueError(f"{kind} computes the loss several times a step, a range test once: test {instead}")

@@ -163,7 +163,7 @@ def _loss_gap(surface: Surface, path: np.ndarray) -> np.ndarray:
 
 
 def _own_rates(state: _State, group: Group) -> Tensor | float:
-    "What each gradient is multiplied by: lr / (sqrt(s) + eps) where the squares are remembered; lr for all weights alike elsewhere."
+    "What a gradient is multiplied by, as memory stands now: lr / (sqrt(s) + eps) where squares are kept; lr for all weights elsewhere."
     lr, eps = group["lr"], group.get("eps", 0)
     if "exp_avg_sq" in state: return lr / ((state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"])).sqrt() + eps)
     if "acc_delta" in state: return lr * (state["acc_delta"] + eps).sqrt() / (state["square_avg"] + eps).sqrt()

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.optim import Optimizer
 
-from .base.core import check_choice, check_number, counter_normal
+from .base.core import check_choice, check_number, counter_normal, set_in_group
 from .base.figures import MUTED, PALETTE, Interactive
-from .schedules import POSITION, check_settings, per_group, set_in_group
+from .schedules import POSITION, check_settings, per_group
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch.optim import Optimizer
 
-from .base.core import check_choice, check_number
+from .base.core import check_choice, check_number, set_in_group
 from .base.figures import PALETTE, Interactive, label_lines
 from .gradient_noise import expected_loss
 
@@ -70,12 +70,6 @@ def cyclic(
     return (base_lr + (max_lr - base_lr)*height*scale)[()]
 
 # %% ../nbs/23_schedules.ipynb #57fcb3b7
-def set_in_group(group: dict[str, Any], name: str, value: float) -> None:
-    "Set a hyper-parameter; a tensor (capturable optimizers keep lr in one) is filled, so that graphs see it."
-    if isinstance(group[name], torch.Tensor): group[name].fill_(value)
-    else: group[name] = value
-
-
 def per_group(name: str, value: float | Sequence[float], optimizer: Optimizer) -> list[float]:
     "One number for each param group, from one number or a list."
     values = list(value) if isinstance(value, list | tuple) else [value]*len(optimizer.param_groups)

@@ -6,6 +6,7 @@ __all__ = ['WeightAverage', 'update_bn', 'SAM']
 # %% ../nbs/08_weight_averaging.ipynb #d0e854c3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -381,3 +382,9 @@ class SAM(Optimizer):
         self.optimizer.load_state_dict({k: v for k, v in state_dict.items() if k != "rho"})
         self.rho = float(rho)
         self._share_state()
+
+# %% ../nbs/08_weight_averaging.ipynb #8needs01
+def asks_again(optimizer: Optimizer) -> bool:
+    "True if a step needs the loss more than once, from a closure: SAM, LBFGS."
+    closure = signature(optimizer.step).parameters.get("closure")
+    return isinstance(optimizer, SAM) or (closure is not None and closure.default is Parameter.empty)

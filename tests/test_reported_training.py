@@ -37,6 +37,7 @@ from cam_course.data import ImageData, from_dataset, shapes
 from cam_course.resnet import ResNet18, _stages
 from cam_course.training import History, evaluate, predict
 from cam_course.transforms import Cutout, Normalize
+from cam_course.weight_averaging import SAM
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -726,6 +727,10 @@ T13 = {
     "LBFGS": (
         {"optimizer": lambda n: torch.optim.LBFGS(n.parameters())},
         "LBFGS asks for the loss several times a step.*take torch.optim.SGD",
+    ),
+    "SAM": (
+        {"optimizer": lambda n: SAM(torch.optim.SGD(n.parameters(), lr=0.1))},
+        "SAM asks for the loss several times a step.*take the SGD inside it",
     ),
     "a tuple of outputs": (
         {"net": type("Two", (Net,), {"forward": lambda self, x: (Net.forward(self, x), x)})()},

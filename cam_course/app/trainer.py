@@ -6,7 +6,6 @@ __all__ = ['Interrupted', 'Trainer', 'TensorBoardLogger']
 # %% ../../nbs/app/trainer.ipynb #173bca28
 import contextlib
 import hashlib
-import inspect
 import json
 import os
 import re
@@ -356,6 +355,8 @@ def _check_class_weights(weights: Any) -> None:
 
 def _check_objects(model: nn.Module, optimizer: Any, scheduler: Any, steps: int) -> None:
     "`ValueError` for what can't be this net's optimizer or schedule, with what to write instead."
+    from cam_course.weight_averaging import SAM, asks_again  # here: it would bring the figures along at import
+
     if not isinstance(optimizer, Optimizer):
         name = optimizer.__name__ if isinstance(optimizer, type) else "torch.optim.SGD"
         raise ValueError(f"give an optimizer that holds the weights, {name}(model.parameters(), lr=0.1): got {optimizer!r}")
@@ -364,10 +365,11 @@ def _check_objects(model: nn.Module, optimizer: Any, scheduler: Any, steps: int)
         raise ValueError(f"the optimizer holds weights of another model, not of this one: make it anew, {again}")
     if not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):
         raise ValueError("the optimizer has nothing to train: every weight has requires_grad=False")
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
-    if closure is not None and closure.default is closure.empty:
+    if asks_again(optimizer):
+        instead = (f"the {type(optimizer.optimizer).__name__} inside it" if isinstance(optimizer, SAM)
+                   else "torch.optim.SGD, AdamW or another of one gradient a step")
         raise ValueError(f"{type(optimizer).__name__} asks for the loss several times a step, on the same batch, which this loop "
-                         "doesn't give: take torch.optim.SGD, AdamW or another of one gradient a step")
+                         f"doesn't give: take {instead}")
     if isinstance(scheduler, str | type):
         name = scheduler.__name__ if isinstance(scheduler, type) else "OneCycleLR"
         remedy = f"OneCycleLR(optimizer, max_lr=0.1, total_steps={steps})" if name == "OneCycleLR" else f"{name}(optimizer, ...)"

@@ -1,6 +1,7 @@
 // Chapter "Which minimum?": three recorded trainings of one net on the plane that holds most of their movement.
 import { Figure } from "../lib/figure.js";
-import { button, choice, slider } from "../lib/controls.js";
+import { choice, slider } from "../lib/controls.js";
+import { playing } from "../lib/play.js";
 import { beside, Plot } from "../lib/plot.js";
 import { surface } from "../lib/surface.js";
 import { extent } from "../math/scale.js";
@@ -31,24 +32,12 @@ function render(context) {
   const edges = runs.map((r) => 2 / r.lr).filter((v) => v < 1.5 * sharpest);    // others are off the picture
   curvatures.y.domain = [0, 1.08 * Math.max(sharpest, ...edges)];
 
-  let expected = -1;                                       // the step that the film itself has set last
-  const every = fig.get("every"), show = (step) => {
-    expected = Math.min(last, Math.round(step / every) * every);
-    if (expected !== fig.get("step")) fig.set("step", expected);
-    return expected < last;
-  };
-  const play = button("Play", () => {
-    if (fig.running) { fig.stop(); fig.invalidate(); return; }
-    const from = fig.get("step") < last ? fig.get("step") : 0;
-    fig.animate((k) => show(from + (k * last) / (SECONDS * 60)), () => show(last));
-    fig.invalidate();
-  });
-  fig.on("step", () => { if (fig.get("step") !== expected) fig.stop(); });      // the reader's hand goes first
-  fig.row(choice(fig, "run", "Learning rate", runs.map((r, i) => [i, `lr ${short(r.lr)}`])), play);
-  fig.row(slider(fig, "step", "step", { min: 0, max: last, step: every, format: String }));
+  const film = playing(fig, "step", { last, seconds: SECONDS, every: fig.get("every") });
+  fig.row(choice(fig, "run", "Learning rate", runs.map((r, i) => [i, `lr ${short(r.lr)}`])), film.button);
+  fig.row(slider(fig, "step", "step", { min: 0, max: last, step: fig.get("every"), format: String }));
 
   return fig.draw(["run", "step"], () => {
-    play.textContent = fig.running && fig.get("step") < last ? "Pause" : "Play";
+    film.label();
     const chosen = fig.get("run"), order = [...runs.keys()].filter((i) => i !== chosen).concat(chosen);
     shade(height, { key: "loss", bands: 16 });
     for (const i of order) {

@@ -1,6 +1,7 @@
 // Chapter "Which minimum?", the opening figure: sharpness over training for squared and logistic loss, against 2/lr.
 import { Figure } from "../lib/figure.js";
-import { button, choice, slider } from "../lib/controls.js";
+import { choice, slider } from "../lib/controls.js";
+import { playing } from "../lib/play.js";
 import { beside, Plot } from "../lib/plot.js";
 
 const SECONDS = 8;                                         // one playing of the whole training
@@ -17,25 +18,13 @@ function render(context) {
       y: { domain: [0, 1.15 * top], label: `sharpness, ${name} loss` } });
   });
 
-  let expected = -1;                                       // the moment that the film itself has set last
-  const show = (moment) => {
-    expected = Math.min(last, Math.round(moment));
-    if (expected !== fig.get("moment")) fig.set("moment", expected);
-    return expected < last;
-  };
-  const play = button("Play", () => {
-    if (fig.running) { fig.stop(); fig.invalidate(); return; }
-    const from = fig.get("moment") < last ? fig.get("moment") : 0;
-    fig.animate((k) => show(from + (k * last) / (SECONDS * 60)), () => show(last));
-    fig.invalidate();
-  });
-  fig.on("moment", () => { if (fig.get("moment") !== expected) fig.stop(); });  // the reader's hand goes first
+  const film = playing(fig, "moment", { last, seconds: SECONDS });
   const rates = losses[0].runs.map((r, i) => [i, losses.map((l) => short(l.runs[i].lr)).join(" | ")]);
-  fig.row(choice(fig, "run", "Learning rate of the two losses", rates), play);
+  fig.row(choice(fig, "run", "Learning rate of the two losses", rates), film.button);
   fig.row(slider(fig, "moment", "step", { min: 0, max: last, step: 1, format: (i) => String(at[i]) }));
 
   return fig.draw(["run", "moment"], () => {
-    play.textContent = fig.running && fig.get("moment") < last ? "Pause" : "Play";
+    film.label();
     const chosen = fig.get("run"), now = fig.get("moment");
     const words = losses.map(({ name, runs }, i) => {
       const plot = plots[i], order = [...runs.keys()].filter((k) => k !== chosen).concat(chosen);

@@ -1,7 +1,8 @@
 // Walkers with noisy gradients at a saddle or on a plateau, beside one without noise: their paths, and their loss.
 import { Figure } from "../lib/figure.js";
-import { button, choice, slider } from "../lib/controls.js";
+import { choice, slider } from "../lib/controls.js";
 import { handle } from "../lib/handle.js";
+import { walking } from "../lib/play.js";
 import { Plot } from "../lib/plot.js";
 import { surface } from "../lib/surface.js";
 import { ESCAPES, hashNormal, noisyDescent } from "../math/noise.js";
@@ -22,21 +23,14 @@ function render(context) {
       fig.set("start", [Math.min(x1, Math.max(x0, x)), Math.min(y1, Math.max(y0, y))]);
     } });
 
-  let shown = Infinity;                                    // steps drawn so far
-  const show = (steps) => {
-    shown = steps < fig.get("steps") ? steps : Infinity;
-    fig.invalidate();
-    return shown < Infinity;
-  };
-  fig.row(choice(fig, "surface", "Surface", [["saddle", "saddle"], ["well", "plateau"]]),
-    button("Walk", () => fig.animate((k) => show(2 * k), () => show(Infinity))));
+  const traits = ["surface", "start", "lr", "std", "decay"];
+  const walk = walking(fig, "Walk", (k) => 2 * k, traits);
+  fig.row(choice(fig, "surface", "Surface", [["saddle", "saddle"], ["well", "plateau"]]), walk.button);
   fig.row(slider(fig, "std", "noise σ", { min: 1e-6, max: 10, log: true, steps: 140, format: String }),
     slider(fig, "lr", "learning rate", { min: 0.01, max: 1, log: true, format: String }));
   const decays = [["none", "constant"], ["power", "power law"], ["exponential", "0.99ᵗ"]];
   fig.row(choice(fig, "decay", "How the noise decays", decays));
   fig.on("surface", () => fig.set("start", ESCAPES[fig.get("surface")].start));
-  const traits = ["surface", "start", "lr", "std", "decay"];
-  for (const trait of traits) fig.on(trait, () => { fig.stop(); shown = Infinity; });
 
   const noises = new Map();                                // number of steps -> the walkers' noise, made once
   const noiseOf = (steps) => {
@@ -47,7 +41,7 @@ function render(context) {
 
   return fig.draw([...traits, "steps"], () => {
     const [name, start, lr, std, decay, steps] = [...traits, "steps"].map((trait) => fig.get(trait));
-    const { f, below, limits } = ESCAPES[name], last = Math.min(shown, steps) + 1;
+    const { f, below, limits } = ESCAPES[name], last = Math.min(walk.shown(), steps) + 1;
     map.x.domain = limits.slice(0, 2);
     map.y.domain = limits.slice(2);
     shade(f, { key: name, bands: 14 });

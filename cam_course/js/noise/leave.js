@@ -1,6 +1,7 @@
 // Chapter "Saddles and plateaus", the opening figure: four optimizers start on flat ground; who leaves it, and when?
 import { Figure } from "../lib/figure.js";
-import { button, choice, slider } from "../lib/controls.js";
+import { choice, slider } from "../lib/controls.js";
+import { walking } from "../lib/play.js";
 import { beside, Plot } from "../lib/plot.js";
 import { surface } from "../lib/surface.js";
 import { flatStart, leaveFlat } from "../math/flat.js";
@@ -17,24 +18,17 @@ function render(context) {
     x: { label: "step", log: true }, y: { label: "loss" } });
   const shade = surface(map);
 
-  let shown = Infinity;                                    // steps drawn so far
-  const show = (steps) => {
-    shown = steps < fig.get("steps") ? steps : Infinity;
-    fig.invalidate();
-    return shown < Infinity;
-  };
-  fig.row(choice(fig, "place", "Flat ground", [["well", "plateau"], ["saddle", "saddle"]]),
-    button("▶ Walk", () => fig.animate((k) => show(Math.floor(1.04 ** k)), () => show(Infinity))));
+  const traits = ["place", "distance", "offset", "lr", "steps"];
+  const walk = walking(fig, "▶ Walk", (k) => Math.floor(1.04 ** k), traits);
+  fig.row(choice(fig, "place", "Flat ground", [["well", "plateau"], ["saddle", "saddle"]]), walk.button);
   const far = slider(fig, "distance", "distance to well", { min: 3, max: 5, step: 0.1, format: (v) => v.toFixed(1) });
   const beyond = slider(fig, "offset", "distance to ridge", { min: 1e-12, max: 0.1, log: true, steps: 110,
     format: (v) => v.toExponential(0).replace("-", "−") });
   fig.row(far, beyond, slider(fig, "lr", "learning rate", { min: 0.01, max: 1, log: true, steps: 40, format: String }));
-  const traits = ["place", "distance", "offset", "lr", "steps"];
-  for (const trait of traits) fig.on(trait, () => { fig.stop(); shown = Infinity; });
 
   return fig.draw(traits, () => {
     const [place, distance, offset, lr, steps] = traits.map((trait) => fig.get(trait));
-    const { f, limits, below } = ESCAPES[place], start = flatStart(place, distance, offset), last = Math.min(shown, steps) + 1;
+    const { f, limits, below } = ESCAPES[place], start = flatStart(place, distance, offset), last = Math.min(walk.shown(), steps) + 1;
     far.style.display = place === "well" ? "" : "none";
     beyond.style.display = place === "saddle" ? "" : "none";
     map.x.domain = limits.slice(0, 2);

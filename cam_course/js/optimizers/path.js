@@ -1,6 +1,7 @@
 // Chapter "Optimizers", the opening figure: one optimizer in a ravine, its path and the rate of each weight.
 import { Figure } from "../lib/figure.js";
-import { button, select, slider, toggle } from "../lib/controls.js";
+import { select, slider, toggle } from "../lib/controls.js";
+import { walking } from "../lib/play.js";
 import { beside, Plot } from "../lib/plot.js";
 import { surface } from "../lib/surface.js";
 import { RACE_SURFACES, arrival, lossGap, pathWithRates } from "../math/optimizers.js";
@@ -18,24 +19,17 @@ function render(context) {
     x: { domain: [0.4, 2.6], ticks: [1, 2], format: (v) => `w${"₀₁₂"[v]}` }, y: { label: "rate of each weight" } });
   const shade = surface(map);
 
-  let shown = Infinity;                                    // steps drawn so far
-  const show = (steps) => {
-    shown = steps < fig.get("steps") ? steps : Infinity;
-    fig.invalidate();
-    return shown < Infinity;
-  };
-  fig.row(select(fig, "optimizer", "Optimizer", Object.entries(PATH_NAMES)),
-    button("▶ Walk", () => fig.animate((k) => show(Math.floor(k / 3)), () => show(Infinity))),
+  const traits = ["optimizer", "lr", "tilted", "steps"];
+  const walk = walking(fig, "▶ Walk", (k) => Math.floor(k / 3), traits);
+  fig.row(select(fig, "optimizer", "Optimizer", Object.entries(PATH_NAMES)), walk.button,
     toggle(fig, "tilted", "turn the ravine by 30°"));
   fig.row(slider(fig, "lr", "learning rate", { min: 0.001, max: 10, log: true, steps: 80, format: String }));
-  const traits = ["optimizer", "lr", "tilted", "steps"];
-  for (const trait of traits) fig.on(trait, () => { fig.stop(); shown = Infinity; });
 
   return fig.draw(traits, () => {
     const [optimizer, lr, tilted, steps] = traits.map((trait) => fig.get(trait));
     const name = tilted ? "tilted ravine" : "ravine", { f, start } = RACE_SURFACES[name];
     const { path, rates } = pathWithRates(optimizer, name, start, lr, steps), gaps = lossGap(name, path);
-    const last = Math.min(shown, steps), finite = (pair) => pair.every((v) => Number.isFinite(v) && v > 0);
+    const last = Math.min(walk.shown(), steps), finite = (pair) => pair.every((v) => Number.isFinite(v) && v > 0);
     const now = rates.slice(0, Math.max(1, last)).findLast(finite) ?? [lr, lr];
     shade(f, { key: name, bands: 12, transform: (v) => Math.log(v + 0.05) });
     const seen = path.slice(0, last + 1);

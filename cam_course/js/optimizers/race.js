@@ -1,7 +1,8 @@
 // Six optimizers race from a start that the reader drags: their paths on the surface, and the loss against the step.
 import { Figure } from "../lib/figure.js";
-import { button, select, slider, toggle } from "../lib/controls.js";
+import { select, slider, toggle } from "../lib/controls.js";
 import { handle } from "../lib/handle.js";
+import { walking } from "../lib/play.js";
 import { Plot } from "../lib/plot.js";
 import { surface } from "../lib/surface.js";
 import { RACE_SURFACES, lossGap, raceTrajectory, tunedRate } from "../math/optimizers.js";
@@ -25,20 +26,13 @@ function render(context) {
       fig.set("start", [Math.min(x1, Math.max(x0, x)), Math.min(y1, Math.max(y0, y))]);
     } });
 
-  let shown = Infinity;                                    // steps drawn so far
-  const show = (steps) => {
-    shown = steps < fig.get("steps") ? steps : Infinity;
-    fig.invalidate();
-    return shown < Infinity;
-  };
-  const race = () => fig.animate(show, () => show(Infinity));
+  const race = walking(fig, "Race", (k) => k, ["surface", "start", "tuned", "lr"]);
   const rate = slider(fig, "lr", "learning rate", { min: 1e-4, max: 10, log: true, format: (v) => String(v) });
-  fig.row(button("Race", race),
+  fig.row(race.button,
     select(fig, "surface", "Surface", Object.keys(RACE_SURFACES).map((name) => [name, RACE_TITLES[name] ?? name])),
     toggle(fig, "tuned", "each at its own best rate"));
   fig.row(rate);
   fig.on("surface", () => fig.set("start", RACE_SURFACES[fig.get("surface")].start));
-  for (const trait of ["surface", "start", "tuned", "lr"]) fig.on(trait, () => { fig.stop(); shown = Infinity; });
 
   let key = "", runs = [];
   const compute = () => {                                  // once for each state, not once for each frame
@@ -62,7 +56,7 @@ function render(context) {
     shade(f, { key: name, bands: 12, transform: (v) => Math.log(v - minimum + 0.05) });
     minima.forEach(([x, y], i) => map.text(`minimum ${i}`, x, y, "✕", { anchor: "middle", dy: 5, bold: true }));
     chart.x.domain = [0, fig.get("steps")];
-    const start = runs[0].gaps[0];
+    const start = runs[0].gaps[0], shown = race.shown();
     // A path that is gone runs along the top.
     const top = 100 * Math.max(start, 1e-3), bounded = (gap) => (gap < top ? Math.max(gap, FLOOR) : top);
     chart.y.domain = [FLOOR, top];

@@ -1,6 +1,7 @@
 // Chapter "Averaging weights": a noisy walk in a valley, the running average of its points, and the loss of both.
 import { Figure } from "../lib/figure.js";
 import { button, legend, slider } from "../lib/controls.js";
+import { walking } from "../lib/play.js";
 import { beside, Plot } from "../lib/plot.js";
 import { surface } from "../lib/surface.js";
 import { hashNormal } from "../math/noise.js";
@@ -17,21 +18,14 @@ function render(context) {
     x: { label: "step" }, y: { domain: [1e-4, 10], log: true, label: "loss" } });
   const shade = surface(map);
 
-  let shown = Infinity;                                    // steps drawn so far
-  const show = (steps) => {
-    shown = steps < fig.get("steps") ? steps : Infinity;
-    fig.invalidate();
-    return shown < Infinity;
-  };
+  const traits = ["lr", "memory", "start", "seed"];
+  const film = walking(fig, "▶ Walk", (k) => 4 * k, traits);
   fig.row(legend([["--muted", "the walk"], [1, "the average of its points"]]),
-    button("▶ Walk", () => fig.animate((k) => show(4 * k), () => show(Infinity))),
-    button("Other noise", () => fig.set("seed", fig.get("seed") + 1)));
+    film.button, button("Other noise", () => fig.set("seed", fig.get("seed") + 1)));
   fig.row(slider(fig, "memory", "memory [steps]", { min: 1, max: MOST, log: true, steps: 60,
     format: (v) => (v >= MOST ? "all" : String(Math.round(v))) }),
     slider(fig, "start", "starts at step", { min: 0, max: Math.max(0, fig.get("steps") - 10), step: 10 }));
   fig.row(slider(fig, "lr", "learning rate", { min: 0.02, max: 1.9, log: true, steps: 60 }));
-  const traits = ["lr", "memory", "start", "seed"];
-  for (const trait of traits) fig.on(trait, () => { fig.stop(); shown = Infinity; });
 
   let made = "", noise = [];                               // the noise of this seed, made once
   const noiseOf = (seed, steps) => {
@@ -42,7 +36,7 @@ function render(context) {
   return fig.draw([...traits, "steps"], () => {
     const [lr, memory, start, seed, steps] = [...traits, "steps"].map((trait) => fig.get(trait));
     const walk = noisyWalk(lr, noiseOf(seed, steps)), average = averagedPath(walk, 1 - 1 / memory, start);
-    const last = Math.min(shown, steps), losses = [walk, average].map((path) => path.map(valleyLoss));
+    const last = Math.min(film.shown(), steps), losses = [walk, average].map((path) => path.map(valleyLoss));
     shade((x, y) => valleyLoss([x, y]), { key: "valley", transform: Math.sqrt, bands: 10 });
     chart.x.domain = [0, steps];
     map.line("walk", walk.slice(0, last + 1), { color: "--muted", width: 1.2, opacity: 0.8 });
