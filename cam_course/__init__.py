@@ -4,11 +4,11 @@ __version__ = "0.2.0"
 # %% auto #0
 __all__ = ['ResNet18', 'ResNet34', 'ImageData', 'load_data', 'load_cifar10', 'from_folder', 'from_dataset', 'shapes', 'Compose',
            'Normalize', 'Cutout', 'RandomRotation', 'AddGaussianNoise', 'RandomCrop', 'RandomHorizontalFlip', 'Trainer',
-           'predict', 'evaluate', 'Misclassified', 'GradCAM', 'spatial_layers', 'suggest_layer', 'overlay', 'explain',
-           'shipped_photographs', 'LRFinder', 'StepLR', 'ExponentialLR', 'CosineAnnealingLR', 'CyclicLR', 'OneCycleLR',
-           'WarmupLR', 'CosineAnnealingWarmRestarts', 'WSDLR', 'InverseSqrtLR', 'ReduceLROnPlateau', 'SGD', 'Momentum',
-           'Nesterov', 'Adagrad', 'RMSProp', 'Adadelta', 'Adam', 'AdamW', 'Lion', 'Muon', 'WeightAverage', 'SAM', 'run',
-           'TrainConfig', 'recipe', 'get_device', 'seed_everything', 'show']
+           'predict', 'evaluate', 'Misclassified', 'GradCAM', 'AnyCAM', 'spatial_layers', 'suggest_layer', 'overlay',
+           'explain', 'shipped_photographs', 'LRFinder', 'StepLR', 'ExponentialLR', 'CosineAnnealingLR', 'CyclicLR',
+           'OneCycleLR', 'WarmupLR', 'CosineAnnealingWarmRestarts', 'WSDLR', 'InverseSqrtLR', 'ReduceLROnPlateau',
+           'SGD', 'Momentum', 'Nesterov', 'Adagrad', 'RMSProp', 'Adadelta', 'Adam', 'AdamW', 'Lion', 'Muon',
+           'WeightAverage', 'SAM', 'run', 'TrainConfig', 'recipe', 'get_device', 'seed_everything', 'show']
 
 # %% ../nbs/app/front_door.ipynb #door0003
 TYPE_CHECKING = False  # as in the module typing, which would be one more to load
@@ -29,6 +29,7 @@ _HOMES = {  # module -> what it offers here
     # Seeing
     "gallery": ("Misclassified",),
     "gradcam": ("GradCAM",),
+    "cam_methods": ("AnyCAM",),
     "base.target_layers": ("spatial_layers", "suggest_layer"),
     "base.rendering": ("overlay",),
     "app.explanation": ("explain",),
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
     from cam_course.base.rendering import overlay
     from cam_course.base.target_layers import spatial_layers, suggest_layer
+    from cam_course.cam_methods import AnyCAM
     from cam_course.data import (
         ImageData,
         from_dataset,
@@ -133,7 +135,7 @@ _all_ = [
     "from_folder", "from_dataset", "shapes", "Compose", "Normalize",
     "Cutout", "RandomRotation", "AddGaussianNoise", "RandomCrop",
     "RandomHorizontalFlip", "Trainer", "predict", "evaluate",
-    "Misclassified", "GradCAM", "spatial_layers", "suggest_layer",
+    "Misclassified", "GradCAM", "AnyCAM", "spatial_layers", "suggest_layer",
     "overlay", "explain", "shipped_photographs", "LRFinder", "StepLR", "ExponentialLR", "CosineAnnealingLR",
     "CyclicLR", "OneCycleLR", "WarmupLR", "CosineAnnealingWarmRestarts",
     "WSDLR", "InverseSqrtLR", "ReduceLROnPlateau", "SGD",

@@ -24,6 +24,7 @@ from .app.factory import find_lr
 from .app.main import ProcessLost, resume_run, run
 from .app.trainer import Interrupted, last_resort
 from .base.core import DataError, atomic_write, check_choice, write_text
+from .cam_methods import CamMethod
 from .data import load_data
 from .training import TrainingDiverged
 
@@ -125,12 +126,33 @@ def _data_command(dataset: str = "cifar10", data_dir: str | None = None, source:
         print(f"{part}: {len(images):,} images of {images.name}, {images.num_classes} classes, {tuple(images.x.shape[1:])}")
 
 
-def _check_command(notebook: Annotated[str, "the submission: an executed notebook (.ipynb)"], /) -> int:
-    "Say whether a submission (.ipynb) meets the rules of the assignment, and why not: exit code 0 or 1."
+def _check_command(
+    submission: Annotated[str, "the folder of a repository, or an executed notebook (.ipynb)"],
+    /,
+    run: Annotated[bool, "try a repository's transforms and net too: RUNS STRANGERS' CODE as you, in a process with a time limit"] = False,
+) -> int:
+    "Say whether a submission meets the rules of the assignment, and why not: exit code 0 or 1. It is read; only --run runs anything."
+    from cam_course.app.repository_check import check_repository
     from cam_course.app.submission_check import check_notebook
 
-    print(found := check_notebook(notebook))
+    if not Path(submission).is_dir():
+        if run:
+            raise ValueError("--run tries a repository: give its folder, for a notebook is read alone")
+        found = check_notebook(submission)
+    else:
+        if run:
+            print(f"running code of {submission} as you, outside of any sandbox", file=sys.stderr)
+        found = check_repository(submission, run)
+    print(found)
     return int(not found.ok)
+
+
+def _new_command(folder: Annotated[str, "a new or empty folder"], /) -> None:
+    "Lay out the assignment's structure with the parts left open, and tests that say how far you are; writes over nothing."
+    from cam_course.app.repository_check import new_repository
+
+    print(*(f"{folder}/{name}" for name in new_repository(folder)), sep="\n")
+    print(f"write what says \"your turn\"; how far you are: cd {folder} && python -m pytest -q")
 
 
 def _explain_command(
@@ -139,13 +161,14 @@ def _explain_command(
     model: Annotated[str, "mobilenet_v2 (shipped), a classifier of torchvision, a run folder, a .safetensors file"] = "mobilenet_v2",
     layer: Annotated[str | None, "whose map; default: the deepest layer that has one"] = None,
     target: Annotated[str | None, "name or number of the class; default: the answer", "class"] = None,
+    method: Annotated[CamMethod, "which kind of map; scorecam takes a forward pass for each channel"] = "gradcam",
     out: Annotated[str, "folder for the pictures, or for one picture a file, .png"] = ".",
     overwrite: Annotated[bool, "replace files that are there"] = False,
 ) -> int:
     "Say what a trained net sees in pictures, and write each with a map of where: exit code 1 if one can't be read."
     from cam_course.app.explanation import explain_files
 
-    return int(explain_files(images, model, layer, target, out, overwrite) > 0)
+    return int(explain_files(images, model, layer, target, out, overwrite, method) > 0)
 
 
 _COMMANDS: dict[str, Callable[..., int | None]] = {
@@ -157,6 +180,7 @@ _COMMANDS: dict[str, Callable[..., int | None]] = {
     "data": _data_command,
     "explain": _explain_command,
     "check": _check_command,
+    "new": _new_command,
 }
 
 # %% ../nbs/app/command.ipynb #40mncmd2

@@ -18,20 +18,8 @@ from torch import Tensor, nn
 
 from .base.core import DataError, check_flag, check_number
 from .base.rendering import enlarge, image_html, overlay
-from cam_course.base.target_layers import (
-    Reshape,
-    Scores,
-    ScoringNet,
-    check_batch,
-    check_images,
-    check_layer,
-    eval_mode,
-    known_layouts,
-    map_size,
-    resolve_layer,
-    spatial_layers,
-    suggest_layer,
-)
+from .base.target_layers import Reshape, Scores, ScoringNet, check_batch, check_images, check_layer, eval_mode
+from .base.target_layers import known_layouts, map_size, resolve_layer, spatial_layers, suggest_layer
 from .photographs import PhotoNet
 
 # %% ../nbs/30_gradcam.ipynb #6ba04c30
@@ -58,14 +46,14 @@ def weighted_maps(
     activations: Tensor,  # (N, C, h, w)
     weights: Tensor,  # (K, N, C): mean gradients of K scores with respect to them
 ) -> Tensor:  # (N, K, h, w) float32, signed
-    "Grad-CAM without the ReLU: the channels, weighted by their mean gradient, summed (Selvaraju et al. 2017, eq. 1, 2)."
+    "Grad-CAM without the ReLU: the channels, weighted by their mean gradient, summed (Selvaraju et al. 2017, equations 1 and 2)."
     return torch.stack([(w[..., None, None]*activations.float()).sum(1) for w in weights.float()], 1)
 
 # %% ../nbs/30_gradcam.ipynb #559be1cd
 _Targets = None | int | str | Tensor | Sequence | Callable
 
 
-def _class_targets(targets: _Targets, logits: Tensor) -> Tensor:
+def class_targets(targets: _Targets, logits: Tensor) -> Tensor:
     "Classes (N,) or (N, K), int64 on the device of `logits` (N, C), from None, int, 'all', list or tensor."
     n, classes = logits.shape
     if targets is None:
@@ -85,7 +73,7 @@ def _class_targets(targets: _Targets, logits: Tensor) -> Tensor:
         raise ValueError(f"target class {low if low < 0 else high} is not one of 0 to {classes - 1}")
     return wanted.to(logits.device, torch.int64).clone()  # a clone is no inference tensor: autograd may save it
 
-# %% ../nbs/30_gradcam.ipynb #ee7821d4
+
 def _split_targets(targets: _Targets, n: int) -> Callable[[slice], _Targets]:
     "A function from a slice of the `n` images to their targets: a list where they are callables."
     functions = _callables(targets, n)
@@ -109,7 +97,7 @@ def _as_classes(targets: _Targets) -> Tensor:
 _WRONG_LENGTH = ("targets of shape {} for {} images: give one class per image (N,), several (N, K), one for all "
                  "(an int), or 'all'")
 
-# %% ../nbs/30_gradcam.ipynb #6776f831
+
 def _callables(targets: _Targets, n: int) -> list[Callable] | None:
     "A list of `n` callables, if `targets` is a callable or a list of them; else None."
     if callable(targets):
@@ -134,17 +122,13 @@ def _named_layers(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:
         raise ValueError(f"target_layers has {len(given)} entries but {len(named)} layers: give each one once")
     return named
 
-# %% ../nbs/30_gradcam.ipynb #2853f379
-class _UnfitLayer(Exception):
-    "Raised inside a forward by a layer that can't be used; its name."
-
 # %% ../nbs/30_gradcam.ipynb #faa0fe97
 def _tapped(
-    net: ScoringNet, layers: dict[str, nn.Module], views: dict[str, Any], x: Tensor, min_size: int, everything: bool
+    net: ScoringNet, layers: dict[str, nn.Module], views: dict[str, Any], x: Tensor, min_size: int, everything: bool, graph: bool = True
 ) -> tuple[Tensor, list[Tensor]]:
-    "Scores of `x`, and the outputs of `layers` in a graph that starts at the first of these (`everything`: at `x`)."
+    "Scores of `x`, and the outputs of `layers` in a graph that starts at the first of these (`everything`: at `x`), or in none."
     kept: dict[str, Tensor] = {}
-    handles = [module.register_forward_hook(_keep(name, kept, min_size, views[name], len(x)))
+    handles = [module.register_forward_hook(_keep(name, kept, min_size, views[name], len(x), graph))
                for name, module in layers.items()]
     try:
         with torch.set_grad_enabled(everything):
@@ -161,8 +145,12 @@ def _tapped(
         raise ValueError(f"{unfit!r} is not called once in every forward: choose another layer")
     return scores, [kept[name] for name in layers]
 
-# %% ../nbs/30_gradcam.ipynb #87a4fb8e
-def _keep(name: str, kept: dict[str, Tensor], min_size: int, view: Any, n: int) -> Callable:
+
+class _UnfitLayer(Exception):
+    "Raised inside a forward by a layer that can't be used; its name."
+
+
+def _keep(name: str, kept: dict[str, Tensor], min_size: int, view: Any, n: int, graph: bool) -> Callable:
     "A forward hook that keeps the output of layer `name` and hands a copy on, for in-place ops to overwrite."
     owner = threading.get_ident()
 
@@ -175,8 +163,8 @@ def _keep(name: str, kept: dict[str, Tensor], min_size: int, view: Any, n: int) 
         fits = size is not None and min(size) >= min_size and len(output) == n and view in _VIEWS
         if name in kept or not (fits or callable(view)):
             raise _UnfitLayer(name)
-        torch.set_grad_enabled(True)  # until `_tapped` leaves its block
-        kept[name] = output if output.requires_grad else output.detach().requires_grad_()
+        torch.set_grad_enabled(graph)  # until `_tapped` leaves its block
+        kept[name] = output if output.requires_grad or not graph else output.detach().requires_grad_()
         return kept[name].clone()
 
     return hook
@@ -210,7 +198,7 @@ def _check_reshaped(reshape: Callable, output: Any, name: str, n: int, min_size:
     if min(maps.shape[-2:]) < min_size:
         raise ValueError(f"{name} gives {maps.shape[2]}x{maps.shape[3]} maps after reshape_transform, under min_size={min_size} px")
 
-# %% ../nbs/30_gradcam.ipynb #94be573a
+# %% ../nbs/30_gradcam.ipynb #05353cfb
 class _Steps(NamedTuple):
     "The nine steps of Grad-CAM for one image and one class, each as a tensor; steps 1 and 2 are model and image."
 
@@ -223,7 +211,7 @@ class _Steps(NamedTuple):
     rectified: Tensor  # the step the notes leave out: (h, w), negative evidence set to 0
     heat: Tensor  # step 9: (H, W) in [0, 1], at the size of the image
 
-# %% ../nbs/30_gradcam.ipynb #05353cfb
+
 def gradcam_steps(
     model: nn.Module,
     image: Tensor,  # (C, H, W) float, normalized as in the training
@@ -242,7 +230,7 @@ def gradcam_steps(
         x = check_images(net.model, image[None] if isinstance(image, Tensor) else image).clone()
         views = _views(net.model, {name: module}, x, reshape_transform)
         row, (output,) = _tapped(net, {name: module}, views, x, min_size, everything=False)
-        chosen = _class_targets(target, row)[0]
+        chosen = class_targets(target, row)[0]
         (gradient,) = torch.autograd.grad(row[0, chosen], output)
     (seen,) = _seen_as_map(views)
     activations, gradients = seen(output.detach())[0].float(), seen(gradient)[0].float()
@@ -281,8 +269,45 @@ class ClassMaps:
         return normalize_maps(self.raw, image_size or self.image_size)
 
 # %% ../nbs/30_gradcam.ipynb #bb92ea4d
+def _chunk_maps(
+    net: ScoringNet, layers: dict[str, nn.Module], x: Tensor, targets: _Targets, min_size: int, reshape: Reshape,
+    join: Callable, weigh: Callable,
+) -> ClassMaps:
+    """One chunk: one forward, then the gradients of the scores with respect to the kept outputs alone.
+
+    What comes before the first of them runs as in inference. Where the model itself switches gradients off around
+    a layer, the graph breaks at the end of that block: then a second forward records from the image on.
+    """
+    views = _views(net.model, layers, x, reshape)
+    for everything in (False, True):
+        scores, kept = _tapped(net, layers, views, x, min_size, everything)
+        if isinstance(targets, list):
+            total = sum(target(row) for target, row in zip(targets, scores, strict=True))
+            classes = starts = None
+            if total.requires_grad:
+                starts = torch.autograd.grad(total, scores, retain_graph=True)[0][None]
+        else:
+            classes = class_targets(targets, scores)
+            starts = classes.view(len(x), -1).T
+        raw = _raw_maps(scores, kept, starts, _seen_as_map(views), join, weigh)
+        if not isinstance(raw, int):
+            one = classes is None or classes.ndim == 1
+            maps = tuple(m[:, 0] if one else m for m in raw)
+            return ClassMaps(tuple(layers), maps, scores.detach().float(), classes, tuple(x.shape[-2:]))
+    raise ValueError(f"no gradient flows from the score to {list(layers)[raw]!r}: the model detaches it, runs what "
+                     "follows under torch.no_grad(), or does not use it for this score")
+
+
+def _check_finite(raw: Sequence[Tensor]) -> None:
+    "`ValueError` for maps with NaN: they'd pass for maps without evidence."
+    if not all(bool(maps.isfinite().all()) for maps in raw):
+        bad = sorted({int(i) for maps in raw for i in (~maps.isfinite()).flatten(1).any(1).nonzero()})
+        raise ValueError(f"the maps of {len(bad)} images (the first: {bad[0]}) hold NaN or infinity: the network's outputs or their gradients "
+                         "are not finite")
+
+
 def _raw_maps(
-    scores: Tensor, kept: list[Tensor], starts: Tensor | None, seen: list[Callable], join: Callable = weighted_maps
+    scores: Tensor, kept: list[Tensor], starts: Tensor | None, seen: list[Callable], join: Callable, weigh: Callable
 ) -> list[Tensor] | int:
     """Per layer the maps (N, K, h, w), or the number of a layer that the scores don't depend on.
 
@@ -297,7 +322,7 @@ def _raw_maps(
         seed = start if start.is_floating_point() else torch.zeros_like(scores).scatter(1, start[:, None], 1)
         grads = torch.autograd.grad(scores, kept, seed, retain_graph=True, allow_unused=True)
         missing.extend(i for i, grad in enumerate(grads) if grad is None)
-        return tuple(view(a).new_zeros(view(a).shape[:2]) if g is None else view(g).float().mean((2, 3))
+        return tuple(view(a).new_zeros(view(a).shape[:2]) if g is None else weigh(view(a.detach()).float(), view(g).float())
                      for a, g, view in zip(kept, grads, seen, strict=True))
 
     found = []
@@ -315,55 +340,18 @@ def _raw_maps(
 def _first_component(activations: Tensor, weights: Tensor) -> Tensor:  # (N, K, h, w)
     "grad-cam's `eigen_smooth`: the weighted channels on their first principal component, not summed."
     found = []
-    for weighted in (weights.float()[..., None, None]*activations.float()).flatten(0, 1):  # (C, h, w)
+    weights = weights[..., None, None] if weights.ndim == 3 else weights  # (K, N, C), or one for each cell
+    for weighted in (weights.float()*activations.float()).flatten(0, 1):  # (C, h, w)
         rows = weighted.flatten(1).T.cpu().numpy()
         rows = rows - rows.mean(0)
         found.append(rows @ np.linalg.svd(rows, full_matrices=False)[2][0])
     k, (n, _, h, w) = len(weights), activations.shape
     return torch.from_numpy(np.float32(found)).view(k, n, h, w).transpose(0, 1).to(activations.device)
 
-# %% ../nbs/30_gradcam.ipynb #0d72df21
+
 def _side_by_side(scores: Tensor) -> bool:
     "Whether many classes at once pay: on a CPU the copies that vmap makes cost 10 % more than the larger batch saves."
     return scores.is_cuda
-
-# %% ../nbs/30_gradcam.ipynb #1dd58912
-def _chunk_maps(
-    net: ScoringNet, layers: dict[str, nn.Module], x: Tensor, targets: _Targets, min_size: int, reshape: Reshape,
-    join: Callable = weighted_maps,
-) -> ClassMaps:
-    """One chunk: one forward, then the gradients of the scores with respect to the kept outputs alone.
-
-    What comes before the first of them runs as in inference. Where the model itself switches gradients off around
-    a layer, the graph breaks at the end of that block: then a second forward records from the image on.
-    """
-    views = _views(net.model, layers, x, reshape)
-    for everything in (False, True):
-        scores, kept = _tapped(net, layers, views, x, min_size, everything)
-        if isinstance(targets, list):
-            total = sum(target(row) for target, row in zip(targets, scores, strict=True))
-            classes = starts = None
-            if total.requires_grad:
-                starts = torch.autograd.grad(total, scores, retain_graph=True)[0][None]
-        else:
-            classes = _class_targets(targets, scores)
-            starts = classes.view(len(x), -1).T
-        raw = _raw_maps(scores, kept, starts, _seen_as_map(views), join)
-        if not isinstance(raw, int):
-            _check_finite(raw)
-            one = classes is None or classes.ndim == 1
-            maps = tuple(m[:, 0] if one else m for m in raw)
-            return ClassMaps(tuple(layers), maps, scores.detach().float(), classes, tuple(x.shape[-2:]))
-    raise ValueError(f"no gradient flows from the score to {list(layers)[raw]!r}: the model detaches it, runs what "
-                     "follows under torch.no_grad(), or does not use it for this score")
-
-
-def _check_finite(raw: Sequence[Tensor]) -> None:
-    "`ValueError` for maps with NaN: they'd pass for maps without evidence."
-    if not all(bool(maps.isfinite().all()) for maps in raw):
-        bad = sorted({int(i) for maps in raw for i in (~maps.isfinite()).flatten(1).any(1).nonzero()})
-        raise ValueError(f"the maps of {len(bad)} images (the first: {bad[0]}) hold NaN or infinity: the network's outputs or their gradients "
-                         "are not finite")
 
 # %% ../nbs/30_gradcam.ipynb #b546ea36
 class GradCAM:
@@ -455,8 +443,39 @@ class GradCAM:
             with eval_mode(self._net), torch.inference_mode(False):
                 x = check_images(self.model, input_tensor[part])
                 x = x.clone() if x.is_inference() else x  # autograd may not save an inference tensor
-                maps = _chunk_maps(self._net, self.layers, x, split(part), self.min_size, self.reshape_transform, join)
+                maps = self._chunk(x, split(part), join)
+            _check_finite(maps.raw)
             yield maps
+
+    def _chunk(
+        self, x: Tensor, targets: _Targets, join: Callable, weigh: Callable = lambda activations, gradients: gradients.mean((2, 3))
+    ) -> ClassMaps:
+        "Maps of one chunk. `weigh`: step 6, from activations and gradients (N, C, h, w) to what `join` takes; the next chapter has others."
+        return _chunk_maps(self._net, self.layers, x, targets, self.min_size, self.reshape_transform, join, weigh)
+
+    def _look(self, x: Tensor, targets: _Targets) -> "_Look":
+        "One forward of a chunk, for methods that need no gradient."
+        views = _views(self.model, self.layers, x, self.reshape_transform)
+        scores, kept = _tapped(self._net, self.layers, views, x, self.min_size, everything=False, graph=False)
+        functions = targets if isinstance(targets, list) else None
+        return _Look(scores, kept, _seen_as_map(views), None if functions else class_targets(targets, scores), functions)
+
+
+class _Look(NamedTuple):
+    "What one forward of N images gives, and what is asked about them."
+
+    scores: Tensor  # (N, classes)
+    outputs: list[Tensor]  # of the layers, as they come
+    seen: list[Callable[[Tensor], Tensor]]  # from an output to a map (N, C, h, w)
+    classes: Tensor | None  # (N,) or (N, K); None: functions
+    functions: list[Callable] | None  # one for each image, of its row of scores
+
+    def asked(self, scores: Tensor, images: Tensor) -> Tensor:  # (R, classes) and (R,): which image a row is of; -> (R, K)
+        "The scores that the targets ask about."
+        if self.classes is not None:
+            return scores.gather(1, self.classes.view(len(self.scores), -1)[images])
+        rows = zip(images.tolist(), scores, strict=True)
+        return torch.stack([torch.as_tensor((self.functions or [])[n](row), device=scores.device) for n, row in rows])[:, None]
 
 # %% ../nbs/30_gradcam.ipynb #30livefn
 def live_cam(
@@ -489,7 +508,7 @@ def live_cam(
     draw()
     return w.VBox([w.HBox([number, layer]), w.HBox([target, opacity]), picture])
 
-# %% ../nbs/30_gradcam.ipynb #30livehtm
+
 def _seen(image: Tensor, found: ClassMaps, opacity: float, class_names: Sequence[str]) -> str:
     "Image and overlay as HTML, with class, probability and the map's peak in words."
     k, peak = int(found.targets[0]), float(found.raw_max[0, 0])
@@ -525,7 +544,7 @@ def live_photograph(net: PhotoNet) -> Any:  # an ipywidgets box
     answer.observe(draw, "value")
     return w.VBox([w.HBox([upload, answer]), shown])
 
-# %% ../nbs/30_gradcam.ipynb #44livehtm
+
 def _uploaded(value: Any) -> BinaryIO:
     "The last file of a FileUpload: a tuple of files in ipywidgets 8, a dict by name in 7."
     files = list(value.values() if isinstance(value, dict) else value)
@@ -583,13 +602,13 @@ def _library_view(model: nn.Module, layers: dict[str, nn.Module], x: Tensor, min
         raise ValueError(f"some of {', '.join(layers)} have their channels first, some last, and the library takes one form: use GradCAM")
     return _VIEWS["last"] if kinds == {"last"} else None
 
-# %% ../nbs/30_gradcam.ipynb #b00f7911
+
 def _library_targets(net: ScoringNet, x: Tensor, targets: _Targets) -> list[Callable]:
     "Classes, one per image, as the library wants them."
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     with torch.no_grad():
-        classes = _class_targets(targets, net(x))
+        classes = class_targets(targets, net(x))
     if classes.ndim == 2:
         raise ValueError("the library draws one class per image: use GradCAM for several")
     return [ClassifierOutputTarget(c) for c in classes.tolist()]

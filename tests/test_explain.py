@@ -18,6 +18,7 @@ from cam_course.app import explanation
 from cam_course.app.explanation import Explanation, explain, explain_files, find_net
 from cam_course.base.core import DataError
 from cam_course.base.weights import write_weights
+from cam_course.cam_methods import CAM_NAMES, AnyCAM
 from cam_course.gradcam import GradCAM
 from cam_course.photographs import PhotoNet, imagenet_net, open_photograph, shipped_photographs
 from cam_course.resnet import ResNet18
@@ -80,6 +81,23 @@ def test_the_map_is_gradcam_s_and_the_answer_the_net_s(net):
     assert net.class_names[asked.target] == "cup" and not torch.equal(asked.map, found.map) and "map of cup" in str(asked)
 
 
+@pytest.mark.parametrize("method", ["hirescam", "eigencam", "ablationcam"])
+def test_another_kind_of_map(net, method):
+    found = explain(PHOTOS["coffee"], net, "stage4", "cup", method=method)
+    x = net.normalize(net.load(PHOTOS["coffee"])[None])
+    torch.testing.assert_close(found.map, AnyCAM(net.model, "stage4", method=method)(x, net.index("cup"))[0])
+    figure = found.plot()
+    texts = " ".join(t.get_text() for t in figure.findobj(match=lambda a: hasattr(a, "get_text")))
+    assert CAM_NAMES[method] in texts and f"its {CAM_NAMES[method]} map for cup" in figure.alt_text
+
+
+def test_a_method_that_there_is_not_is_refused(net, tmp_path, capsys):
+    with pytest.raises(ValueError, match="hires"): explain(PHOTOS["coffee"], net, method="hires")
+    with pytest.raises(ValueError, match="hires"): explain_files([PHOTOS["coffee"]], net, out=tmp_path/"new", method="hires")
+    with pytest.raises(SystemExit) as ended: cli(["explain", str(PHOTOS["coffee"]), "--method", "hires"])
+    assert ended.value.code == 2 and "hirescam" in capsys.readouterr().err and not (tmp_path/"new").exists()
+
+
 def test_the_drawing_shows_the_map_in_its_place(tmp_path):
     "Bright colors in the corner that is bright, the picture pale outside of the square, the frame where the square is."
     found = explain(corner(), bright(), target=1)
@@ -93,7 +111,7 @@ def test_the_drawing_shows_the_map_in_its_place(tmp_path):
     file = found.save(tmp_path/"a.png")
     with Image.open(file) as image: assert image.format == "PNG" and image.width > 900
     before = file.read_bytes()
-    with pytest.raises(FileExistsError, match=r"a\.png' exists.*--overwrite"): found.save(file)
+    with pytest.raises(FileExistsError, match=r"a\.png' exists.*overwrite=True"): found.save(file)
     assert file.read_bytes() == before == found.save(file, overwrite=True).read_bytes()
 
 
@@ -327,7 +345,8 @@ def test_a_cell_shows_the_credits():
 
 # ---- offline, as anybody
 
-def test_offline_in_an_empty_folder_with_a_read_only_home(tmp_path):
+@pytest.mark.parametrize("more", [[], ["--method", "hirescam", "--layer", "stage4"], ["--method", "ablationcam"]])
+def test_offline_in_an_empty_folder_with_a_read_only_home(more, tmp_path):
     "The command reaches for no network and writes nothing but its picture."
     home, work = tmp_path/"home", tmp_path/"work"
     home.mkdir()
@@ -339,7 +358,7 @@ def test_offline_in_an_empty_folder_with_a_read_only_home(tmp_path):
             "from cam_course.__main__ import cli\nsys.exit(cli())")
     env = {k: v for k, v in os.environ.items() if not k.startswith(("CAM_COURSE", "TORCH", "MPL", "XDG"))}
     env |= {"HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", code, "explain", str(PHOTOS["coffee"])], cwd=work, env=env,
+    done = subprocess.run([sys.executable, "-c", code, "explain", str(PHOTOS["coffee"]), *more], cwd=work, env=env,
                           capture_output=True, text=True, check=False)
     home.chmod(0o755)
     assert (done.returncode, done.stderr) == (0, "") and "espresso" in done.stdout, done.stderr

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from .factory import load_model
-from ..base.core import DataError, atomic_write
+from ..base.core import DataError, atomic_write, check_choice
 from ..base.figures import INK, MUTED, PALETTE, style
 from ..base.rendering import draw_caption, overlay, shorten_label
 from ..base.target_layers import Scores, ScoringNet, bare_model, check_layer, eval_mode
 from ..base.weights import SHIPPED, read_weights
-from ..gradcam import GradCAM
+from ..cam_methods import CAM_NAMES, AnyCAM, CamMethod
 from ..photographs import PhotoNet, imagenet_net, open_photograph
 from ..transforms import Normalize
 
@@ -98,6 +98,7 @@ class Explanation:
     cells: tuple[int, int]  # height and width of the layer's map
     source: str  # which network
     name: str = ""  # of the photograph
+    method: str = "gradcam"  # by which the map was made: see `AnyCAM`
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         "The `k` surest answers with their probabilities."
@@ -127,7 +128,8 @@ class Explanation:
     ) -> Path:
         "Write the figure as PNG. Raises `FileExistsError`."
         path = Path(path)
-        _check_free(path, overwrite)
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{str(path)!r} exists: move it, give another path, or say overwrite=True")
         figure = self.plot()
         with atomic_write(path) as file:
             figure.savefig(file, format="png", dpi=144, metadata={"Software": None})
@@ -146,11 +148,6 @@ def _percent(p: float) -> str:
 def _no_evidence(found: Explanation) -> str:
     return f"no positive evidence for {_first(found.class_names[found.target])} at {found.layer}"
 
-
-def _check_free(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{str(path)!r} exists: move it, give another place with --out, or say --overwrite")
-
 # %% ../../nbs/app/explanation.ipynb #ac4dc492
 _LARGEST = 1024  # px, longer side of the picture that is kept
 
@@ -161,14 +158,16 @@ def explain(
     layer: str | None = None,  # whose map; None: the network's own choice, its deepest layer that has a map
     target: int | str | None = None,  # class, by name or number; None: the answer
     scores: Scores = None,  # of a module: where the scores are in what it returns; see `GradCAM`
+    method: CamMethod = "gradcam",  # see `AnyCAM`: "hirescam", ...; "scorecam" takes a forward pass for each channel
 ) -> Explanation:
-    "Ask a network what it sees in a photograph, and where. Raises what `open_photograph` and `find_net` raise."
+    "Ask a network what it sees in a photograph, and where. Raises what `open_photograph` and `find_net` raise, `ValueError` for a method."
     net = find_net(model, scores)
     picture = open_photograph(image)
     x = net.load(picture)
     device = next(net.model.parameters(), x).device
     chosen = None if target is None else net.index(target)
-    found = GradCAM(net.scoring(), layer or net.layer).explain(net.normalize(x[None].to(device)), chosen)
+    cam = AnyCAM(net.scoring(), layer or net.layer, method=method)
+    found = cam.explain(net.normalize(x[None].to(device)), chosen)
     square = net.square(*picture.size)
     scale = min(1, _LARGEST/max(picture.size))
     width, height = (max(1, round(scale*side)) for side in picture.size)
@@ -185,6 +184,7 @@ def explain(
         tuple(found.raw[0].shape[-2:]),
         net.source,
         Path(image).name if isinstance(image, str | Path) else "",
+        cam.method,
     )
 
 # %% ../../nbs/app/explanation.ipynb #bcca5fc5
@@ -251,7 +251,8 @@ def _words(found: Explanation, rows: Sequence[int]) -> str:
     where = f"{('top', 'middle', 'bottom')[row]} {('left', 'middle', 'right')[column]}"
     where = where.replace("middle middle", "middle")
     part = 100*float((found.map > 0.5).float().mean())
-    return (f"A photograph, and its map for {asked}: brightest at the {where} of what the network saw, more "
+    kind = f"its {CAM_NAMES[found.method]} map" if found.method != "gradcam" else "its map"
+    return (f"A photograph, and {kind} for {asked}: brightest at the {where} of what the network saw, more "
             f"than half as bright on {part:.0f} % of it. Below, as bars: {told}.")
 
 
@@ -279,7 +280,7 @@ def _mapped(found: Explanation, cmap: str, opacity: float) -> np.ndarray:
 def _explain_colors(place: Any, ax: "Axes", found: Explanation, cmap: str) -> None:
     "Caption of the map, and under it what its colors mean; or that there is none."
     asked, cells = _first(found.class_names[found.target]), "x".join(map(str, found.cells))
-    where = f"{found.layer}, {cells} cells"
+    where = f"{CAM_NAMES[found.method]}, {found.layer}, {cells} cells" if found.method != "gradcam" else f"{found.layer}, {cells} cells"
     if not found.evidence:
         draw_caption(ax, f"no positive evidence for {shorten_label(asked, 20)}", f"at {where}: no map", color=PALETTE[1])
         return
@@ -312,10 +313,11 @@ def explain_files(
     target: int | str | None = None,  # see `explain`
     out: str | Path = ".",  # a folder, made if missing; for one picture also a file, .png
     overwrite: bool = False,  # False: a file that is there is an error
+    method: CamMethod = "gradcam",  # see `explain`
 ) -> int:  # how many pictures failed
     """Explain pictures and write `NAME-explained.png` for each; print an answer or an error for each.
 
-    Raises what `find_net` raises, and `ValueError` for a layer or a class that the network does not have.
+    Raises what `find_net` raises, and `ValueError` for a layer or a class that the network does not have, or another method.
     """
     if not images:
         raise ValueError("no pictures: name at least one, such as cat.jpg")
@@ -327,14 +329,16 @@ def explain_files(
         target = net.index(target)
     if layer is not None:
         check_layer(net.model, layer, net.size)
+    check_choice("method", method, tuple(CAM_NAMES))
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # with a read-only home it tells of its temporary folder
     (out.parent if single else out).mkdir(parents=True, exist_ok=True)
     failed = 0
     for image in map(Path, images):
         file = out if single else out/f"{image.stem}-explained.png"
         try:
-            _check_free(file, overwrite)
-            found = explain(image, net, layer, target)
+            if file.exists() and not overwrite:
+                raise FileExistsError(f"{str(file)!r} exists: move it, give another place with --out, or say --overwrite")
+            found = explain(image, net, layer, target, method=method)
             print(f"{image}: {found} -> {found.save(file, overwrite)}", flush=True)
         except (DataError, ValueError, OSError) as error:
             failed += 1

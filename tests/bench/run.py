@@ -1,6 +1,6 @@
 """Run every benchmark in turn, each in a process of its own, and print the table of the results.
 
-python tests/bench/run.py [NAME ...]      NAME: loop, levers, quick, data, import, transforms, gradcam, lr_finder
+python tests/bench/run.py [NAME ...]      NAME: loop, levers, quick, data, import, transforms, gradcam, lr_finder, page_network
 """
 
 import json
