@@ -269,13 +269,15 @@ def _new_head(net: ResNet, classes: int, file: str) -> None:
 
 # %% ../nbs/12_resnet.ipynb #ae43dabf
 class _Stage(NamedTuple):
-    "A row of the table that `_stages` gives: what leaves a stage, and how many weights it has."
+    "A row of the table that `_stages` gives: what leaves a stage, its weights and its work, and how far one place of its maps sees."
 
     name: str
     channels: int
     height: int
     width: int
     weights: int
+    multiply_adds: int  # of the convolutions, for one image
+    sees: int  # px: side of the square of the image that one place depends on
 
 
 def _stages(
@@ -284,13 +286,16 @@ def _stages(
 ) -> list[_Stage]:
     "What leaves each stage of `model`, from its strides; nothing is run."
     height, width = (image_size, image_size) if isinstance(image_size, int | Integral) else image_size
-    rows = []
+    rows, sees, apart = [], 1, 1  # `apart`: px of the image between two places of the maps
     for name in _STAGES:
         parts = [model.conv1, model.bn1] if name == "stem" else list(getattr(model, name))
-        first = parts[0] if name == "stem" else parts[0].conv1
-        convs = [part for part in first.modules() if isinstance(part, nn.Conv2d)]  # a whitened stem has two
+        work = 0
+        # a shortcut's convolution comes last in its block, with stride 1: its pixels are picked before it
+        convs = [module for part in parts for module in part.modules() if isinstance(module, nn.Conv2d)]
         for conv in convs:
             height, width = ((n - 1) // s + 1 for n, s in zip((height, width), conv.stride, strict=True))
+            sees, apart = sees + (conv.kernel_size[0] - 1) * apart, apart * conv.stride[0]
+            work += conv.weight.numel() * height * width
         weights = sum(p.numel() for part in parts for p in part.parameters())
-        rows.append(_Stage(name, convs[-1].out_channels, height, width, weights))
+        rows.append(_Stage(name, convs[-1].out_channels, height, width, weights, work, sees))
     return rows

@@ -66,11 +66,10 @@ def moved(x: Any, device: Any, layout: torch.memory_format | None = None) -> Any
         return x.to(memory_format=layout) if layout is not None and x.ndim == 4 else x
     return tree_map_only(Tensor, lambda t: moved(t, device, layout), x)
 
-
 # %% ../nbs/13_training.ipynb #77d7b181
 def train_step(
     model: nn.Module,
-    x: Tensor,  # (B, C, H, W), normalised
+    x: Tensor,  # (B, C, H, W), normalized
     y: Tensor,  # (B,) int64
     loss_fn: Callable[[Tensor, Tensor], Tensor],  # (logits, y) -> mean loss
     optimizer: Optimizer,
@@ -88,10 +87,6 @@ def train_step(
         accelerator.clip_grad_norm_(model.parameters(), clip_norm)
     optimizer.step()
     return loss.detach(), (logits.detach().argmax(1) == y).sum()
-
-# %% ../nbs/13_training.ipynb #03812112
-class TrainingDiverged(RuntimeError):
-    "The loss became NaN or infinite; the message says when, at which learning rate, and what to try."
 
 # %% ../nbs/13_training.ipynb #f9ead4f1
 class Meter:
@@ -120,6 +115,10 @@ class Meter:
         "(mean loss, accuracy in [0, 1]) so far."
         loss, hits, images = self.sums.tolist()
         return loss / max(images, 1), hits / max(images, 1)
+
+# %% ../nbs/13_training.ipynb #03812112
+class TrainingDiverged(RuntimeError):
+    "The loss became NaN or infinite; the message says when, at which learning rate, and what to try."
 
 # %% ../nbs/13_training.ipynb #bd348596
 @torch.no_grad()

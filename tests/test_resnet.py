@@ -132,6 +132,21 @@ def test_stages_are_what_comes_out(size):
     assert sum(row.weights for row in table) + parameters(net.fc) == parameters(net)
 
 
+def test_stages_say_what_a_cell_sees_and_what_it_costs():
+    "The square is where the gradient of a cell isn't 0; the work is that of each convolution that runs, at each place."
+    torch.manual_seed(0)
+    net, side, work = ResNet18(width=8).eval(), 160, []
+    for conv in (m for m in net.modules() if isinstance(m, nn.Conv2d)):
+        conv.register_forward_hook(lambda m, _, out: work.append(m.weight.numel() * out[0, 0].numel()))
+    for row in (table := _stages(net, side)):
+        photo, work[:] = torch.rand(1, 3, side, side, requires_grad=True), []
+        maps = net.forward_to(photo, row.name)
+        maps[0, :, row.height // 2, row.width // 2].sum().backward()
+        seen = photo.grad.abs().sum((0, 1)) > 0
+        assert (int(seen.any(0).sum()), int(seen.any(1).sum())) == (row.sees, row.sees), row.name
+        assert sum(work) == sum(r.multiply_adds for r in table[: table.index(row) + 1]), row.name
+
+
 def test_course_sizes():
     assert [s.height for s in _stages(ResNet18(width=2))] == [32, 32, 16, 8, 4]
 

@@ -16,7 +16,7 @@ from .weights import read_weights
 
 # %% ../../nbs/base/whitened.ipynb #91fb0fb6
 def _patches(
-    x: Tensor,  # images (N, C, H, W), normalised
+    x: Tensor,  # images (N, C, H, W), normalized
     size: int = 4,  # side of a patch, px
     stride: int = 2,  # px between patches
 ) -> Tensor:  # (number, C*size*size)
@@ -26,7 +26,7 @@ def _patches(
 
 
 def _eigen_patches(
-    x: Tensor,  # images (N, C, H, W), normalised
+    x: Tensor,  # images (N, C, H, W), normalized
     size: int = 4,
     stride: int = 2,
 ) -> tuple[Tensor, Tensor]:  # eigenvalues (K,), largest first; eigenvectors as patches (K, C, size, size)
@@ -37,7 +37,7 @@ def _eigen_patches(
 
 # %% ../../nbs/base/whitened.ipynb #e4874368
 def _whitening_kernels(
-    x: Tensor,  # images (N, C, H, W), normalised; a few thousand are enough
+    x: Tensor,  # images (N, C, H, W), normalized; a few thousand are enough
     count: int,  # how many principal components
     size: int = 4,
     stride: int = 2,
@@ -117,7 +117,7 @@ class WhitenedNet(nn.Module):
         return {"model": "whitened", **told, "components": self.components, "scale": self.scale}
 
     def whiten(self, x: Tensor) -> None:
-        "Compute the first layer from normalised images (N, in_channels, H, W); the first 5,000 are used."
+        "Compute the first layer from normalized images (N, in_channels, H, W); the first 5,000 are used."
         kernels = _whitening_kernels(x[:5000], self.components)
         self.white.weight.data.copy_(kernels.to(self.white.weight))
 
@@ -139,6 +139,6 @@ class WhitenedStem(nn.Sequential):
         super().__init__(white, nn.Conv2d(9 * in_channels, out_channels, 1, bias=False))
 
     def whiten(self, x: Tensor) -> None:
-        "Compute the fixed part from normalised images (N, in_channels, H, W); the first 5,000 are used."
+        "Compute the fixed part from normalized images (N, in_channels, H, W); the first 5,000 are used."
         count = len(self[0].weight)
         self[0].weight.data.copy_(_whitening_kernels(x[:5000], count, 3)[:count])
