@@ -202,7 +202,7 @@ def _plain(image: "Picture") -> "Picture":
 
 
 def _fit(image: "Picture", size: int | None, channels: int | None) -> np.ndarray:  # (C, H, W) uint8
-    "Shrink or enlarge the shorter side to `size` and cut the middle out; grey or RGB as `channels` says."
+    "Shrink or enlarge the shorter side to `size` and cut the middle out; gray or RGB as `channels` says."
     from PIL import Image, ImageOps
 
     image = _plain(image)
@@ -406,7 +406,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".
 def from_folder(
     path: str | os.PathLike,  # one folder for each class, images in it, as torchvision's ImageFolder
     size: int | None = None,  # side in px: shorter side scaled, middle cut out; None: as they are, all alike
-    channels: int = 3,  # 3: RGB; 1: grey
+    channels: int = 3,  # 3: RGB; 1: gray
     class_names: Sequence[str] | None = None,  # folders that must be there and their order; None: all, sorted
     name: str | None = None,  # None: the folder's name
 ) -> ImageData:  # `extra["path"]` has the files in order, as seen from `path`: "cat/0012.png"

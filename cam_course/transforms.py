@@ -142,7 +142,7 @@ class RandomRotation(GeometricTransform):
 # %% ../nbs/11_transforms.ipynb #375b7140
 @lru_cache(maxsize=256)
 def _covered(length: int, size: int, device: torch.device) -> Tensor:
-    "int32 (length, length): at [centre, i] 2^31 - 1 if the square around `centre` covers pixel i, else -1."
+    "int32 (length, length): at [center, i] 2^31 - 1 if the square around `center` covers pixel i, else -1."
     with torch.inference_mode(False):
         line = torch.arange(length, device=device)
         inside = line - (line - size // 2)[:, None]
@@ -150,9 +150,9 @@ def _covered(length: int, size: int, device: torch.device) -> Tensor:
 
 # %% ../nbs/11_transforms.ipynb #05bf5f70
 class Cutout(GeometricTransform):
-    "Cover a square of `size` px with `fill`; the centre is uniform over all pixels (DeVries & Taylor 2017)."
+    "Cover a square of `size` px with `fill`; the center is uniform over all pixels (DeVries & Taylor 2017)."
 
-    drawn = ("row", "col")  # int64: the centre; the square begins size//2 px before it
+    drawn = ("row", "col")  # int64: the center; the square begins size//2 px before it
 
     def __init__(self, size: int, fill: Fill = 0):
         self.size, self.fill = int(check_number("cutout size", size, 1, integer=True)), check_fill(fill)
@@ -289,7 +289,7 @@ def check_transform(thing: Any) -> Any:
 
 # %% ../nbs/11_transforms.ipynb #d578370e
 class Compose(Transform):
-    "One transform after the other; moves that are neighbours become one look at the pixels."
+    "One transform after the other; moves that are neighbors become one look at the pixels."
 
     def __init__(self, transforms: Sequence[Any]):
         self.transforms = [check_transform(t) for t in transforms]
@@ -344,3 +344,61 @@ class Compose(Transform):
 
     def __repr__(self) -> str:
         return "Compose([" + ",".join(f"\n    {t!r}" for t in self.transforms) + "\n])"
+
+# %% ../nbs/11_transforms.ipynb #11again1
+def drawn_again(
+    image: Tensor,  # (3, H, H) uint8
+    fill: Sequence[float],  # color of what is no image, 0...255 for each channel
+    rounds: int = 30,  # how often the button draws other dice
+    seed: int = 0,
+) -> Any:  # an `Interactive`
+    "A moving figure: an image, and nine pictures of it after crop, flip and cutout; a button draws again."
+    from cam_course.base.figures import PALETTE, Interactive  # here, since a training needs no figures
+    from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
+
+    size, padding_px, hole_px, shown = image.shape[-1], 4, 16, 9
+    chain = [RandomCrop(size, padding_px, fill), RandomHorizontalFlip(), Cutout(hole_px, fill)]
+    drawn = Compose(chain).draw(shown * rounds, size, torch.Generator().manual_seed(seed))
+
+    class DrawnAgain(Interactive):
+        js = "transforms/again.js"
+        fill: list
+        pixels: bytes
+        dice: list  # of each picture: top, left, flip, row, col
+        round: int = 0  # which dice: 0 ... rounds - 1
+        crop: bool = True
+        flip: bool = True
+        cutout: bool = True
+        side: int = size
+        padding: int = padding_px
+        hole: int = hole_px
+
+        def ways(self) -> int:
+            "How many different dice there are for one image."
+            return (2 * self.padding + 1) ** (2 * self.crop) * 2**self.flip * self.side ** (2 * self.cutout)
+
+        def pictures(self) -> Tensor:
+            "The nine pictures of this round, (9, 3, H, H)."
+            out, here = image.expand(shown, -1, -1, -1), slice(self.round * shown, (self.round + 1) * shown)
+            for k, (on, transform) in enumerate(zip((self.crop, self.flip, self.cutout), chain, strict=True)):
+                if on:
+                    out = transform.apply(out, **{name: drawn[f"{k}.{name}"][here] for name in transform.drawn})
+            return out
+
+        def alt(self) -> str:
+            on = [name for name in ("crop", "flip", "cutout") if getattr(self, name)]
+            return f"An image, and nine pictures made from it by {', '.join(on) or 'nothing'}: {self.ways():,} draws are possible."
+
+        def still(self) -> Any:
+            import matplotlib.pyplot as plt
+
+            fig, axes = plt.subplots(2, 5, figsize=(7, 2.9))
+            for ax, picture in zip(axes.flat, [image, *self.pictures()], strict=True):
+                ax.imshow(picture.permute(1, 2, 0))
+                ax.set(xticks=[], yticks=[])
+                ax.spines[:].set_visible(False)
+            axes[0, 0].spines[:].set(visible=True, color=PALETTE[1], lw=3)
+            return fig
+
+    dice = torch.stack([value.long() for value in drawn.values()], 1).tolist()
+    return DrawnAgain(fill=list(fill), pixels=image.permute(1, 2, 0).contiguous().numpy().tobytes(), dice=dice)

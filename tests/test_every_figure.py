@@ -18,8 +18,10 @@ from cam_course.averages import BetaSlider, MouseSmoother, _noisy_wave
 from cam_course.base.cam_explorer import CamExplorer, explore_maps
 from cam_course.base.figures import Interactive, Tangent, bundle, stylesheet
 from cam_course.base.lr_curve import FourRules, LRFinderResult, _valley_loss
+from cam_course.base.page_network import AttackPicture, ForgetLayers, PaintOver, YourPhotograph, YourPicture
 from cam_course.data import shapes
 from cam_course.descent import LearningRate, OneStep
+from cam_course.gallery import Misclassified, WouldYouKnow, practice_images
 from cam_course.gradient_noise import NoiseFloor
 from cam_course.localization import MapThreshold, center_prior, edge_map
 from cam_course.lr_finder import WatchedRangeTest
@@ -29,7 +31,7 @@ from cam_course.plateau import PlateauWatch
 from cam_course.resnet import ResNet18
 from cam_course.saddles import FlatGround, NoiseEscape
 from cam_course.schedules import OneCycleShape, ScheduleChoice
-from cam_course.transforms import Normalize
+from cam_course.transforms import Normalize, drawn_again
 from cam_course.weight_averaging import AveragedWalk
 from cam_course.which_optimizer import FairRace
 
@@ -53,6 +55,12 @@ def attack() -> AttackExplorer:
     return explore_attack(_attack_trace(model, torch.rand(3, 32, 32), 0, steps=4, target=7), [f"class {k}" for k in range(10)])
 
 
+def would_you_know() -> WouldYouKnow:
+    torch.manual_seed(0)
+    data = practice_images(60)
+    return WouldYouKnow.of(Misclassified.find(ResNet18(width=4).eval(), data, None), data, 12)
+
+
 def watched() -> WatchedRangeTest:
     u = np.linspace(-7, 1, 100)
     loss = _valley_loss(u) + np.random.default_rng(0).normal(0, 0.05, 100)
@@ -69,12 +77,15 @@ CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {   # by the module
     "noise": [NoiseEscape, FlatGround],
     "gradient_noise": [NoiseFloor],
     "weight_averaging": [AveragedWalk],
+    "transforms": [lambda: drawn_again(shapes(1).x[0], (128, 128, 128))],
     "lr_curve": [FourRules, watched],
     "schedules": [ScheduleChoice, OneCycleShape, PlateauWatch],
     "landscape": [edge, film],
     "explorer": [cam_explorer],
     "localisation": [map_threshold],
     "adversarial": [attack],
+    "gallery": [would_you_know],
+    "laboratory": [YourPicture, ForgetLayers, PaintOver, AttackPicture, YourPhotograph],
 }
 KINDS = {f"{chapter}-{i}": cache(make) for chapter, makers in CHAPTERS.items() for i, make in enumerate(makers, 1)}
 

@@ -2,9 +2,11 @@
 import pytest
 import torch
 import torchvision.transforms.v2.functional as V
+from figpage import opened
+from jsbox import load
 
 from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
-from cam_course.transforms import AddGaussianNoise, Compose, Cutout, Normalize, RandomRotation
+from cam_course.transforms import AddGaussianNoise, Compose, Cutout, Normalize, RandomRotation, drawn_again
 
 SIZES = [(32, 32), (33, 31), (17, 40), (1, 1), (5, 2)]
 ODD = (-179.98, 179.99)  # all round, but never 30, 90, ...: there torchvision's rounding noise breaks exact ties
@@ -288,6 +290,32 @@ def test_refused_with_value_and_remedy(name):
     work, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         work()
+
+
+# ---- the figure that draws again
+
+def test_the_page_moves_pixels_as_the_library_does():
+    js, chain = load("math/transforms.js"), Compose([RandomCrop(9, 3, 255), RandomHorizontalFlip(), Cutout(4, 255)])
+    numbers = torch.arange(81, dtype=torch.uint8).view(1, 1, 9, 9)
+    drawn = chain.draw(30, 9, dice())
+    ours = chain.apply(numbers.expand(30, -1, -1, -1), **drawn)
+    each = "((n, s, d) => d.map((own) => Array.from({ length: n }, (_, p) => originOf(Math.floor(p/s), p % s, s, 3, 4, own))))"
+    theirs = js(each, 81, 9, torch.stack([v.long() for v in drawn.values()], 1).tolist())
+    assert torch.tensor(theirs).where(torch.tensor(theirs) >= 0, torch.tensor(255)).equal(ours.flatten(1).long())
+
+
+def test_a_press_draws_again(browser, tmp_path):
+    figure = drawn_again(images(1, (32, 32), torch.uint8)[0], (125, 123, 114))
+    first = figure.pictures()
+    assert figure.ways() == 81 * 2 * 1024 and len(first) == 9 and len({p.numpy().tobytes() for p in first}) == 9
+    with opened(browser, [figure], tmp_path) as page:
+        before = page.evaluate("document.querySelector('canvas').toDataURL()")
+        page.get_by_role("button", name="Draw again").click()
+        page.wait_for_function("(old) => document.querySelector('canvas').toDataURL() !== old", arg=before)
+        page.get_by_label("cutout", exact=True).uncheck()
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.includes('162 possible')")
+    figure.round, figure.crop, figure.flip, figure.cutout = 1, False, False, False
+    assert figure.ways() == 1 and len({p.numpy().tobytes() for p in figure.pictures()}) == 1
 
 
 # ---- a GPU, where there is one
