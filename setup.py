@@ -29,7 +29,7 @@ setup(
     },
     keywords=cfg["keywords"].split(),
     packages=find_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
-    package_data={cfg["lib_path"]: ["py.typed", "js/**/*", "weights/*", "photos/*"]},
+    package_data={cfg["lib_path"]: ["py.typed", "js/**/*", "weights/*", "photos/*", "verdicts/*", "start/**/*"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split()},

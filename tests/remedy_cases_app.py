@@ -7,12 +7,14 @@ import json
 import shlex
 import shutil
 import signal
+import sys
 from functools import cache
 from pathlib import Path
 from unittest import mock
 
 import nbformat
 import pytest
+import test_own_repository as ours
 import torch
 from PIL import Image
 from remedies import case, follows, part, quoted, room
@@ -21,14 +23,17 @@ from test_check import TAIL, WAYS, log, png, stream, written
 from torch import nn
 from torch.optim import lr_scheduler as lrs
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import v2
 
 from cam_course.__main__ import cli
+from cam_course.app import repository_check as tried
 from cam_course.app.config import TrainConfig, recipe
 from cam_course.app.experiments import read_finished, read_runs, results_table, sweep
-from cam_course.app.explanation import explain_files, find_net
+from cam_course.app.explanation import explain, explain_files, find_net
 from cam_course.app.factory import load_model
 from cam_course.app.main import resume_run, run
 from cam_course.app.report import write_report, write_submission
+from cam_course.app.repository_check import check_repository, new_repository
 from cam_course.app.static_analysis import read_notebook
 from cam_course.app.submission_check import check_notebook
 from cam_course.app.trainer import Trainer
@@ -40,6 +45,7 @@ from cam_course.photographs import shipped_photographs
 from cam_course.resnet import ResNet18
 from cam_course.training import History
 from cam_course.transforms import Cutout, Normalize
+from cam_course.weight_averaging import SAM
 
 TINY = {"dataset": "shapes", "n_train": 64, "n_test": 20, "width": 2, "epochs": 1, "batch_size": 32, "device": "cpu",
         "precision": "fp32", "gallery": 2}
@@ -233,6 +239,17 @@ def explained_before():
         assert not command(*words, "--out", "elsewhere") and not command(*words, "--overwrite")
         file.rename("moved.png")
         assert not command(*words) and file.exists()
+
+
+@follows("{} exists: move it, give another path, or say overwrite=True")
+def saved_before():
+    found, file = explain(pictures()/"cat.png", pattern()), room()/"map.png"
+    found.save(file)
+    said = yield lambda: found.save(file)
+    assert found.save(file.with_name("other.png")).exists()
+    assert found.save(file, **{part("say (.*)=True", said): True}) == file
+    file.rename(file.with_name("moved.png"))
+    assert found.save(file).exists()
 
 
 @follows("no pictures: name at least one, such as cat.jpg")
@@ -578,12 +595,15 @@ def weights_of_another():
     fitted(optimizer=lambda model: eval(again, {"SGD": torch.optim.SGD, "model": model}))
 
 
-@follows("{} asks for the loss several times a step, on the same batch, which this loop doesn't give: take torch.optim.SGD, AdamW or "
-         "another of one gradient a step")
-def lbfgs():
+@follows("{} asks for the loss several times a step, on the same batch, which this loop doesn't give: take {}")
+def one_gradient_a_step():
     said = yield lambda: fitted(optimizer=lambda model: torch.optim.LBFGS(model.parameters()))
     for name in part(r"torch\.optim\.(.*) or another", said).split(", "):
         fitted(optimizer=lambda model, name=name: getattr(torch.optim, name)(model.parameters(), lr=0.01))
+    sam = lambda model: SAM(torch.optim.SGD(model.parameters(), lr=0.01))
+    said = yield lambda: fitted(optimizer=sam)
+    assert type(sam(nn.Linear(4, 3)).optimizer).__name__ == part("take the (.*) inside it", said)
+    fitted(optimizer=lambda model: sam(model).optimizer)
 
 
 @follows("give a schedule that holds the optimizer, {}: got {}")
@@ -651,3 +671,168 @@ def stopped():
     said = yield lambda: fitted(run_dir=folder, callbacks=[Stop()])
     trainer = fitted(run_dir=part("resume from (.*)", said), fit=False)
     assert trainer.resume() and trainer.epoch == 1 and len(trainer.fit()) == 2
+
+
+# ---- app.repository_check
+
+def own(change=None) -> Path:
+    "A copy of the repository that passes, changed."
+    folder = Path(shutil.copytree(ours.pattern(room_of_ours()), room()/"mine"))
+    if change: change(folder)
+    return folder
+
+
+@cache
+def room_of_ours() -> Path: return room()
+
+
+def found_in(change=None) -> str: return "\n".join(f.why for f in check_repository(own(change)).findings if not f.met)
+
+
+def repository(message: str, *changes) -> None:
+    "Each change makes a repository that is told so; without it there is nothing to tell."
+    @follows(message)
+    def story():
+        for change in changes: yield lambda change=change: found_in(change)
+        assert not found_in()
+
+
+def put(file: str, *pairs: tuple[str, str]):
+    "A change of texts in a file; a new file for ('', text)."
+    def change(folder: Path) -> None:
+        for old, new in pairs:
+            if old: ours.sub(folder, file, old, new)
+            else: (folder/file).write_text(new)
+    return change
+
+
+def without_notebook(folder: Path) -> None: (folder/"assignment.ipynb").unlink()
+
+
+def no_told_step(folder: Path) -> None: ours.sub(folder, "main.py", 'parts["scheduler"].step(row["train_loss"])', "pass")
+
+
+def unnamed_layer(folder: Path) -> None:
+    ours.sub(folder, "utils.py", 'layer="layer3"', "layer=None")
+    ours.notebook(folder, ', layer="layer3"', "")
+
+
+def one_picture(folder: Path) -> None:
+    for picture in ("![Loss and accuracy](images/curves.png)", "![Ten misclassified images](images/misclassified.png)"):
+        ours.sub(folder, "README.md", picture, "")
+
+
+repository("{} is no Python ({}): mend or remove it", put("old.py", ("", "x = = 3")))
+repository("missing: {}: put each part where the assignment wants it", ours.all_in_one, ours.no_readme)
+repository("no models/resnet.py: write ResNet18 and ResNet34 there", ours.all_in_one)
+repository("{} has {}: remove what ResNet18 and ResNet34 don't need", ours.bottleneck)
+repository("{} has no {}: write a function or class of that name", ours.no_resnet34)
+repository("no notebook with code in it: add the one that ran, with its outputs", without_notebook)
+repository("no cell of the notebook fetches the repository: begin it with `!git clone ADDRESS` and `%cd FOLDER`", ours.pasted)
+repository("{} asks for {} epochs: train for 20, epochs=20", ours.twelve)
+repository("the notebook's log shows {} epochs: train for 20, and print a line for each", ours.short_log)
+repository("{}: {} pads to that size, and the images have 32 px: give min_height=40, min_width=40", ours.idle_padding)
+repository("{} makes {}, and nothing steps it: call scheduler.step()", ours.never_stepped)
+repository("{} steps {} once an epoch: it counts batches, so step it after each optimizer.step()", ours.once_an_epoch)
+repository("{} makes ReduceLROnPlateau, and no step gives it a loss: call scheduler.step(loss) after each epoch", no_told_step)
+repository("{} steps {} once a batch: step it after each epoch", ours.plateau_each_batch)
+repository("{}: the finder {} is given {}: use training images, and hold some out if it needs others", ours.finder_on_test)
+repository("{}: the plateau looks at {}: use the training loss, or a part of the training set that is held out", ours.plateau_on_test)
+repository("no function that tests the net: write one, test or evaluate, that calls model.eval()",
+           put("main.py", ("test_epoch", "score")))
+repository("{}() never calls model.eval(): call it first, or batch norm uses the statistics of each test batch", ours.training_mode)
+repository("no picture of the losses in the notebook: draw train and test loss over the epochs", ours.no_curves)
+repository("show ten or more, in a cell whose code names them", ours.six)
+repository("nothing imports pytorch_grad_cam: draw the maps with the grad-cam library, as the course demands", ours.own_cams)
+repository("show ten or more, of the misclassified images", ours.blank_maps)
+repository("the layer of the maps can't be read from the code: name it, as in target_layers=[model.layer3]", unnamed_layer)
+repository("{} takes {}, {} x {} px, under 5: take layer3, 8 x 8 px", ours.coarse)
+repository("README.md shows {}, which is not in the repository: add the file", ours.lost_picture)
+repository("README.md shows {} pictures: show the misclassified images and their Grad-CAMs", one_picture)
+
+
+@follows("no folder {}: give the folder that git cloned")
+def no_repository():
+    yield lambda: check_repository(room()/"none")
+    assert check_repository(own()).ok
+
+
+@follows("{} is not an empty folder: give a new one, for nothing is written over")
+def new_over_old():
+    folder = own()
+    yield lambda: new_repository(folder)
+    assert new_repository(folder/"new")
+
+
+@follows("--run tries a repository: give its folder, for a notebook is read alone")
+def run_a_notebook():
+    folder = own()
+    yield lambda: command("check", folder/"assignment.ipynb", "--run")
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert cli(["check", str(folder/"assignment.ipynb")]) == 1   # read, by the nine rules that it doesn't keep
+        assert cli(["check", str(folder)]) == 0
+
+
+def hole(side: int):
+    "Cut a square of `side` px out of one image (3, 32, 32)."
+    def cut(x):
+        row, col = torch.randint(32 - side + 1, (2,)).tolist()
+        x = x.clone()
+        x[:, row:row + side, col:col + side] = 0
+        return x
+    return cut
+
+
+CROP = v2.RandomCrop(32, padding=4)
+
+
+def judged_as(*parts) -> str:
+    "What a trial says of these transforms, one after the other."
+    torch.manual_seed(0)
+    return tried._judged("t", tried._draws(v2.Compose([v2.PILToTensor(), *parts])))
+
+
+def fits(_said: str) -> None: assert "covers up to 16 x 16" in judged_as(CROP, hole(16))
+
+
+case("{} mirrors {} of {} images: leave RandomCrop(32, padding=4) and CutOut(16x16) alone",
+     lambda: judged_as(CROP, v2.RandomHorizontalFlip(), hole(16)), fits)
+case("{} does more than move and cover: leave RandomCrop and CutOut alone",
+     lambda: judged_as(CROP, hole(16), lambda x: x if torch.rand(()) < .5 else torch.randint_like(x, 256)), fits)
+case("{} covers nothing: add CutOut(16x16)", lambda: judged_as(CROP, lambda x: x), fits)
+case("{} covers up to {} x {} px: make the square 16 x 16", lambda: judged_as(CROP, hole(8)), fits)
+
+
+def module(text: str) -> str:
+    "The name of a new module."
+    folder = room()
+    name = f"own_{folder.name.replace('-', '_')}"
+    (folder/f"{name}.py").write_text("import torch\nfrom torch import nn\n" + text)
+    sys.path.append(str(folder))
+    return name
+
+
+NET = "def ResNet18(): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, {}))"
+MAPPED = "class ResNet18(nn.Module):\n    def __init__(self):\n        super().__init__()\n" \
+         "        self.layer3 = nn.AdaptiveAvgPool2d({})\n" \
+         "    def forward(self, x): return self.layer3(x).mean((2, 3)).repeat(1, 4)[:, :10]"
+case("ResNet18() makes {} of 2 images: make it (2, 10), a score for each class", lambda: tried._try_net([module(NET.format(11))], []),
+     lambda _: tried._try_net([module(NET.format(10))], []))
+case("{} has maps of {} x {} px, under 5: take an earlier layer", lambda: tried._try_net([module(MAPPED.format(4))], ["layer3"]),
+     lambda _: tried._try_net([module(MAPPED.format(8))], ["layer3"]))
+GOOD = ("from torchvision.transforms import v2\ndef hole(x):\n    x = x.clone()\n    x[:, 4:20, 4:20] = 0\n    return x\n"
+        "{} = v2.Compose([v2.PILToTensor(), v2.RandomCrop(32, padding=4), hole])")
+case("no training transform in {} took an image: call it train_transform, at the top of utils.py",
+     lambda: tried._try_transforms([module(GOOD.format("steps"))]),
+     lambda said: tried._try_transforms([module(GOOD.format(part("call it (.*?),", said)))]))
+
+
+@follows("its code didn't end within {} s: move what trains or loads data under `if __name__ == '__main__'`")
+def endless():
+    folder, loop = own(), "\nwhile True: pass\n"
+    text = (folder/"models/resnet.py").read_text()
+    (folder/"models/resnet.py").write_text(text + loop)
+    given = (folder, "net, tried", [["models.resnet"], []])
+    said = yield lambda: tried._in_a_process(*given, 30).why
+    (folder/"models/resnet.py").write_text(f"{text}\n{part('`(.*)`', said)}:\n    while True: pass\n")
+    assert tried._in_a_process(*given, 300).met

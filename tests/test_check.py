@@ -19,6 +19,7 @@ from PIL import Image
 
 import cam_course.app.static_analysis
 from cam_course.__main__ import cli
+from cam_course.app.repository_check import REPOSITORY_RULES
 from cam_course.app.submission_check import RULES, check_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -311,11 +312,11 @@ def test_nothing_of_a_submission_is_run(tmp_path):
 
 
 def test_the_marking_scheme_names_the_rules():
-    "book/teaching.md gives points to each rule by the name that the check prints."
+    "book/teaching.md gives points to each rule by the name that the check prints, for a repository and for a notebook."
     text = (ROOT / "book" / "teaching.md").read_text(encoding="utf-8").partition("## Marking")[2]
-    rows = re.findall(r"(?m)^\| 5 \| ([^|]+?) \|", text)
-    others = [int(n) for n in re.findall(r"(?m)^\| (\d\d) \| ", text)]
-    assert rows == list(RULES) and 5 * len(rows) + sum(others) == 100
+    others = sum(int(n) for n in re.findall(r"(?m)^\| (\d\d) \| ", text))
+    for points, rules in ((3, REPOSITORY_RULES), (5, RULES)):
+        assert re.findall(rf"(?m)^\| {points} \| ([^|]+?) \|", text) == list(rules) and points * len(rules) + others == 100
 
 
 def test_the_session_plan_names_exercises_that_exist():

@@ -25,7 +25,7 @@ from cam_course.app.main import run
 from cam_course.base.lr_curve import METHODS
 from cam_course.data import load_data
 
-COMMANDS = ["train", "resume", "find-lr", "results", "report", "data", "explain", "check"]
+COMMANDS = ["train", "resume", "find-lr", "results", "report", "data", "explain", "check", "new"]
 SMALL = ["--dataset", "shapes", "--n-train", "120", "--n-test", "30", "--width", "2", "--batch-size", "20", "--device", "cpu"]
 
 

@@ -62,36 +62,39 @@ class _Submission:
         return [c for c in self.reading.calls if any(isinstance(a, str) and a.endswith(name) for a in c.args)]
 
 # %% ../../nbs/app/submission_check.ipynb #da48dabf
-class _NotMet(Exception):
+class NotMet(Exception):
     "A rule is broken; the message says where, and what to do."
 
 
-def _defines_nothing(s: _Submission) -> str:
-    for cell in s.cells:
-        if cell.trouble: raise _NotMet(f"cell {cell.number} can't be read as Python ({cell.trouble}): mend or remove it")
-    if s.reading.definitions:
-        cell, what = s.reading.definitions[0]
-        more = f", and {len(s.reading.definitions) - 1} more" if len(s.reading.definitions) > 1 else ""
-        raise _NotMet(f"cell {cell} has `{what}`{more}: move it into a module and import it")
-    if hidden := s.calls("exec", "eval"):
-        raise _NotMet(f"cell {hidden[0].cell} runs code from a string: import it from a module")
-    return f"{len(s.cells)} code cells, everything imported"
+def defines_nothing(cells: list[NotebookCell], reading: CodeVisitor) -> str:
+    "Is everything imported? Says how many cells there are, or raises `NotMet`."
+    for cell in cells:
+        if cell.trouble: raise NotMet(f"cell {cell.number} can't be read as Python ({cell.trouble}): mend or remove it")
+    if reading.definitions:
+        cell_number, what = reading.definitions[0]
+        more = f", and {len(reading.definitions) - 1} more" if len(reading.definitions) > 1 else ""
+        raise NotMet(f"cell {cell_number} has `{what}`{more}: move it into a module and import it")
+    if hidden := [c for c in reading.calls if called_name(c) in ("exec", "eval") and "." not in c.name and c.on is None]:
+        raise NotMet(f"cell {hidden[0].cell} runs code from a string: import it from a module")
+    return f"{len(cells)} code cells, everything imported"
+
 
 # %% ../../nbs/app/submission_check.ipynb #fe56341e
-def _ran(s: _Submission) -> str:
+def in_order(all_cells: list[NotebookCell]) -> str:
+    "Did it run from top to bottom? Raises `NotMet` if not."
     again = "restart the kernel, run all cells from the top, save with outputs"
-    for cell in s.cells:
+    for cell in all_cells:
         for o in cell.outputs:
-            if o.get("output_type") == "error": raise _NotMet(f"cell {cell.number} ended in {o.get('ename')}: {again}")
-    cells = [c for c in s.cells if c.tree.body and not all(isinstance(n, ast.Pass) for n in c.tree.body)]
+            if o.get("output_type") == "error": raise NotMet(f"cell {cell.number} ended in {o.get('ename')}: {again}")
+    cells = [c for c in all_cells if c.tree.body and not all(isinstance(n, ast.Pass) for n in c.tree.body)]
     counts = [c.count for c in cells]
-    if any(counts) and None in counts: raise _NotMet(f"cell {cells[counts.index(None)].number} was not run: {again}")
+    if any(counts) and None in counts: raise NotMet(f"cell {cells[counts.index(None)].number} was not run: {again}")
     for a, b in zip(cells, cells[1:], strict=False):
         if a.count and b.count and a.count >= b.count:
-            raise _NotMet(f"cell {b.number} ran before cell {a.number}: {again}")
+            raise NotMet(f"cell {b.number} ran before cell {a.number}: {again}")
     for cell in cells:
         if _speaks(cell.tree.body[-1]) and not cell.outputs:
-            raise _NotMet(f"cell {cell.number} shows something, but has no output: {again}")
+            raise NotMet(f"cell {cell.number} shows something, but has no output: {again}")
     return "in order, no error" if any(counts) else "no error; its run numbers were removed, so the order is not seen"
 
 
@@ -107,35 +110,35 @@ def _setting(s: _Submission, key: str, wanted: tuple[Any, ...], say: str) -> int
     for cell, found in s.trained:
         value = found.get(key, UNKNOWN)
         if not is_known(value): continue
-        if value not in wanted: raise _NotMet(f"cell {cell} trains with {key}={value!r}: {say}")
+        if value not in wanted: raise NotMet(f"cell {cell} trains with {key}={value!r}: {say}")
         place = place or cell
     return place
 
 # %% ../../nbs/app/submission_check.ipynb #bd2feb17
 def _data_and_model(s: _Submission) -> str:
     if not s.trained:
-        raise _NotMet("no training found: call `run(recipe('assignment'))`, `Trainer(...)` or `!cam-course train`")
+        raise NotMet("no training found: call `run(recipe('assignment'))`, `Trainer(...)` or `!cam-course train`")
     data = _setting(s, "dataset", ("cifar10",), "train on CIFAR-10, dataset='cifar10'")
     model = _setting(s, "model", ("resnet18",), "train ResNet18, model='resnet18'")
     loads = s.calls("load_cifar10") + [c for c in s.calls("load_data") if "cifar10" in (*c.args, *c.options.values())]
     shell = s.calls("resume_run")  # names neither: the run folder does
     if not data and not loads and not shell:
-        raise _NotMet("the data set can't be read from the code: use dataset='cifar10' or `load_cifar10()`")
+        raise NotMet("the data set can't be read from the code: use dataset='cifar10' or `load_cifar10()`")
     if not model and not s.calls("ResNet18") and not shell:
-        raise _NotMet("the network can't be read from the code: use model='resnet18' or `ResNet18()`")
+        raise NotMet("the network can't be read from the code: use model='resnet18' or `ResNet18()`")
     return f"cell {data or (loads or shell)[0].cell}"
 
 
 def _epochs(s: _Submission) -> str:
-    if not s.trained: raise _NotMet("no training found: call `run(...)`, or make a `Trainer`, with epochs=20")
+    if not s.trained: raise NotMet("no training found: call `run(...)`, or make a `Trainer`, with epochs=20")
     _setting(s, "epochs", (20,), "train for 20 epochs, epochs=20")
     curves = [int(m[1]) for p in s.pictures if (m := re.match(r"Curves over (\d+) epochs", p.alt))]
     if any(n != 20 for n in curves):
-        raise _NotMet(f"the curves show {curves[0]} epochs: train for 20, and run all cells anew")
+        raise NotMet(f"the curves show {curves[0]} epochs: train for 20, and run all cells anew")
     if s.log and (set(s.log) != set(range(1, 21)) or {row[0] for row in s.log.values()} != {20}):
         of = max(row[0] for row in s.log.values())
-        raise _NotMet(f"the log shows {len(s.log)} of {of} epochs: train for 20, and print the whole log")
-    if not s.log and not curves: raise _NotMet("no output shows 20 epochs: print the log, `print(result.log)`")
+        raise NotMet(f"the log shows {len(s.log)} of {of} epochs: train for 20, and print the whole log")
+    if not s.log and not curves: raise NotMet("no output shows 20 epochs: print the log, `print(result.log)`")
     return "the log has 20 rows" if s.log else "the curves have 20 points"
 
 # %% ../../nbs/app/submission_check.ipynb #3cd606aa
@@ -146,17 +149,17 @@ def _transforms(s: _Submission) -> str:
         names = found.get("transforms", UNKNOWN)
         if not is_known(names): continue
         if sorted(map(str, names)) != ["crop", "cutout"]:
-            raise _NotMet(f"cell {cell} trains with {', '.join(map(str, names)) or 'no transform'}: {say}")
+            raise NotMet(f"cell {cell} trains with {', '.join(map(str, names)) or 'no transform'}: {say}")
         for key, wanted in (("crop_size", 32), ("crop_padding", 4), ("cutout_size", 16)):
             value = found.get(key, wanted)
             if value not in (wanted, (wanted, wanted)):
-                raise _NotMet(f"cell {cell} trains with {key}={value if is_known(value) else '?'}: {say}")
+                raise NotMet(f"cell {cell} trains with {key}={value if is_known(value) else '?'}: {say}")
         seen = cell
     for cell, names in _printed_transforms(s):
-        if sorted(names) != ["crop", "cutout"]: raise _NotMet(f"cell {cell} shows {', '.join(names)}: {say}")
+        if sorted(names) != ["crop", "cutout"]: raise NotMet(f"cell {cell} shows {', '.join(names)}: {say}")
         seen = seen or cell
     if not seen:
-        raise _NotMet("they can't be read from the code: use `recipe('assignment')`, or print `config.transforms`")
+        raise NotMet("they can't be read from the code: use `recipe('assignment')`, or print `config.transforms`")
     return f"cell {seen}"
 
 
@@ -171,23 +174,23 @@ def _curves(s: _Submission) -> str:
     own = [c for c in s.cells if "train_loss" in c.source and "test_loss" in c.source]
     found = s.shown(_CURVES, s.calls("plot_curves") + s.files("curves.png"))
     found += [(p, None) for p in s.pictures if p.cell in {c.number for c in own} and not re.search(_ANY, p.alt)]
-    if not found: raise _NotMet("no picture of the losses: `show(figure := result.plot_curves(), alt=figure.alt_text)`")
+    if not found: raise NotMet("no picture of the losses: `show(figure := result.plot_curves(), alt=figure.alt_text)`")
     if all(p.blank for p, _ in found):
-        raise _NotMet(f"the picture in cell {found[0][0].cell} shows nothing: run the cell anew")
+        raise NotMet(f"the picture in cell {found[0][0].cell} shows nothing: run the cell anew")
     ends = re.search(r"Train loss ends at ([\d.]+), test loss at ([\d.]+\d)", found[0][0].alt)
     if ends and 20 in s.log:
         logged = s.log[20][1:]
         if any(abs(float(a) - float(b)) > 6e-4 for a, b in zip(ends.groups(), logged, strict=True)):
             told = f"the curves end at {' and '.join(ends.groups())}, the log at {' and '.join(logged)}"
-            raise _NotMet(f"{told}: these are two runs; run all cells anew")
+            raise NotMet(f"{told}: these are two runs; run all cells anew")
     return f"cell {found[0][0].cell}"
 
 # %% ../../nbs/app/submission_check.ipynb #70225fa9
 def _ten(what: str, found: _Found, count: Callable[[RecordedCall], Any], words: str, remedy: str) -> OutputPicture:
     "The picture that shows ten or more of `what`."
-    if not found: raise _NotMet(f"no picture of {what}: {remedy}")
+    if not found: raise NotMet(f"no picture of {what}: {remedy}")
     if all(p.blank for p, _ in found):
-        raise _NotMet(f"the picture in cell {found[0][0].cell} shows nothing: run the cell anew")
+        raise NotMet(f"the picture in cell {found[0][0].cell} shows nothing: run the cell anew")
     short = []
     for p, call in found:
         says = re.search(words, p.alt)
@@ -196,7 +199,7 @@ def _ten(what: str, found: _Found, count: Callable[[RecordedCall], Any], words: 
         numbers = numbers or ([p.axes] if p.axes else [])
         if not p.blank and (not numbers or min(numbers) >= 10): return p
         short.append((p.cell, min(numbers, default=0)))
-    raise _NotMet(f"cell {short[0][0]} shows {short[0][1]} of {what}, not ten: {remedy}")
+    raise NotMet(f"cell {short[0][0]} shows {short[0][1]} of {what}, not ten: {remedy}")
 
 # %% ../../nbs/app/submission_check.ipynb #0257682e
 def _gallery_calls(s: _Submission) -> list[RecordedCall]:
@@ -244,13 +247,13 @@ def _cams(s: _Submission) -> str:
     cams = _ten("Grad-CAMs", _cams_found(s), count, _CAMS, remedy)
     try:
         gallery = _gallery_picture(s)
-    except _NotMet:
+    except NotMet:
         return f"cell {cams.cell}"
-    if cams.key == gallery.key: raise _NotMet(f"cells {gallery.cell} and {cams.cell} show the same picture: {remedy}")
+    if cams.key == gallery.key: raise NotMet(f"cells {gallery.cell} and {cams.cell} show the same picture: {remedy}")
     a, b = ({i.strip(" .") for i in re.findall(r"[^.;]+ taken for [^;]+", p.alt)} for p in (gallery, cams))
     if a and b and not (a <= b or b <= a):
         told = f"the Grad-CAMs of cell {cams.cell} are not of the images of cell {gallery.cell}"
-        raise _NotMet(f"{told}: draw both from the same errors, with the same choice")
+        raise NotMet(f"{told}: draw both from the same errors, with the same choice")
     return f"cell {cams.cell}"
 
 # %% ../../nbs/app/submission_check.ipynb #5a5744b5
@@ -282,22 +285,22 @@ def _layer_of(c: RecordedCall) -> Any:
 def _layer(s: _Submission) -> str:
     say = "take target_layers='layer3', 8 x 8 px"
     shown = [c for _, c in _cams_found(s) if c is not None]
-    if not shown: raise _NotMet(f"no Grad-CAM whose layer can be read from the code: {say}")
+    if not shown: raise NotMet(f"no Grad-CAM whose layer can be read from the code: {say}")
     for c in shown:
         smallest = c.options.get("min_size", 5)
-        if type(smallest) is int and smallest < 5: raise _NotMet(f"cell {c.cell} sets min_size={smallest}: {say}")
+        if type(smallest) is int and smallest < 5: raise NotMet(f"cell {c.cell} sets min_size={smallest}: {say}")
         asked = [t["target_layers"] for _, t in s.trained if t.get("target_layers")]
         given = _layer_of(c) or next(iter(asked), "suggest_layer")
         for name in _layer_names(given) or ["?"]:
             side = _side(name, s)
-            if side is None: raise _NotMet(f"cell {c.cell}: how large are the maps of {name!r}? Print it, or {say}")
-            if side < 5: raise _NotMet(f"cell {c.cell} takes {name!r}, {side} x {side} px, under 5: {say}")
+            if side is None: raise NotMet(f"cell {c.cell}: how large are the maps of {name!r}? Print it, or {say}")
+            if side < 5: raise NotMet(f"cell {c.cell} takes {name!r}, {side} x {side} px, under 5: {say}")
     return f"cell {shown[0].cell}: {', '.join(_layer_names(given))}"
 
 # %% ../../nbs/app/submission_check.ipynb #313fa617-0
 RULES: dict[str, Callable[[_Submission], str]] = {
-    "defines nothing": _defines_nothing,
-    "ran from top to bottom": _ran,
+    "defines nothing": lambda s: defines_nothing(s.cells, s.reading),
+    "ran from top to bottom": lambda s: in_order(s.cells),
     "ResNet18 on CIFAR-10": _data_and_model,
     "20 epochs": _epochs,
     "crop and cutout alone": _transforms,
@@ -322,10 +325,11 @@ class Finding:
 # %% ../../nbs/app/submission_check.ipynb #1d92c1df
 @dataclass(frozen=True)
 class Report:
-    "What `check_notebook` found; prints as one line a rule."
+    "What `check_notebook` or `check_repository` found; prints as one line a rule."
 
     path: Path
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()  # what such a check can't see
 
     @property
     def ok(self) -> bool:
@@ -335,7 +339,7 @@ class Report:
     def __str__(self) -> str:
         broken = sum(not f.met for f in self.findings)
         verdict = f"breaks {broken} of" if broken else "meets all"
-        return "\n".join([f"{self.path.name} {verdict} {len(self.findings)} rules", *map(str, self.findings)])
+        return "\n".join([f"{self.path.resolve().name} {verdict} {len(self.findings)} rules", *map(str, self.findings), *self.notes])
 
 # %% ../../nbs/app/submission_check.ipynb #7bdabb6c
 def check_notebook(
@@ -352,6 +356,6 @@ def check_notebook(
     for rule, judge in RULES.items():
         try:
             findings.append(Finding(rule, True, judge(submission)))
-        except _NotMet as broken:
+        except NotMet as broken:
             findings.append(Finding(rule, False, str(broken)))
     return Report(Path(path), tuple(findings))
