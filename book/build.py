@@ -86,7 +86,8 @@ def check() -> str:
 def look_changed() -> bool:
     "Was a style sheet, script, extension or setting changed since the last build? Sphinx would leave old pages as they are."
     if not DONE.exists(): return False
-    files = [*(ROOT/"book"/"_static").rglob("*"), *(ROOT/"book"/"_ext").glob("*.py"), ROOT/"book"/"_config.yml"]
+    files = [*(ROOT/"book"/"_static").rglob("*"), *(ROOT/"cam_course"/"js"/"host").rglob("*"),
+             *(ROOT/"book"/"_ext").glob("*.py"), ROOT/"book"/"_config.yml"]
     return any(f.stat().st_mtime > DONE.stat().st_mtime for f in files if f.is_file())
 
 

@@ -2,6 +2,7 @@
 import copy
 import errno
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from cam_course.base.confusion import confusion_matrix
 from cam_course.base.core import check_run_name, create_run_dir, get_device, resolve_precision
 from cam_course.base.figures import bundle, show, style
 from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
+from cam_course.base.page_network import YourPicture, network_file
 from cam_course.base.rendering import as_rgb
 from cam_course.base.shapes import draw_shapes
 from cam_course.base.target_layers import check_layer, suggest_layer
@@ -69,6 +71,22 @@ def one_figure_for_each():
     images, raw = [np.zeros((16, 16, 3), np.uint8), np.zeros((20, 20, 3), np.uint8)], {"last": torch.rand(2, 3, 4, 4)}
     yield lambda: explore_maps(images, raw, "abc")
     for i, image in enumerate(images): assert explore_maps([image], {"last": raw["last"][i:i + 1]}, "abc").said()
+
+
+@follows("about says nothing of {}: give about={'mean': ..., 'std': ..., 'class_names': ...}")
+def about_a_network():
+    from cam_course.resnet import ResNet18
+    net = ResNet18(width=4)
+    said = yield lambda: network_file(net, {})
+    names = re.findall(r"'(\w+)': [.]", said)
+    assert network_file(net, dict(zip(names, ((0.5,)*3, (0.2,)*3, "abcdefghij"), strict=True)))
+
+
+@follows("pixels hold {} bytes, not {} titles times 32*32*3: give one title a picture")
+def a_title_a_picture():
+    two = bytes(2*32*32*3)
+    yield lambda: YourPicture(pixels=two, titles=["one"])
+    assert YourPicture(pixels=two, titles=["one", "two"]).alt()
 
 
 @follows("a checkpoint can't hold {}, a {}: keep numbers and tensors")

@@ -206,7 +206,7 @@ def readable(nb: dict) -> str:
     for c in nb["cells"]:
         texts.append(c["source"])
         for o in c.get("outputs", []):
-            data = {k: v for k, v in o.get("data", {}).items() if not k.startswith("image/png")}
+            data = {k: v for k, v in o.get("data", {}).items() if not k.startswith(("image/png", "image/jpeg"))}
             texts.append("".join(o.get("text", "")))
             texts.append(json.dumps([data, o.get("metadata"), o.get("traceback")], ensure_ascii=False))
     return "\n".join(texts)
@@ -227,7 +227,7 @@ def machine() -> str:
     places = [re.escape(str(p)) for p in (ROOT, Path.home(), Path(sys.prefix)) if len(str(p)) > 1]
     return "|".join([*places, *map(re.escape, sorted(index_hosts())),
                      r"(?<![\w.<>])/(?:home|root|Users|tmp|var|mnt|work)/[\w.-]+",
-                     r" at 0x[0-9a-f]{6,}", r"site-packages", r"Looking in indexes", r"\b[A-Z]\w*Warning: "])
+                     r" at 0x[0-9a-f]{6,}", r"[/\\]site-packages", r"Looking in indexes", r"\b[A-Z]\w*Warning: "])
 
 
 def left_by_the_machine(path: Path, nb: dict) -> Iterator[str]:

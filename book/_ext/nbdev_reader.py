@@ -17,6 +17,7 @@ import book_downloads
 import book_faults
 import book_folds
 import book_marks
+import book_nets
 import book_outputs
 import book_pages
 import book_quiz
@@ -122,6 +123,7 @@ def setup(app):
     app.add_transform(book_api.LinkHomes)
     book_downloads.setup(app)
     book_faults.setup(app)
+    book_nets.setup(app)
     book_pages.setup(app)
     book_quiz.setup(app)
     book_speed.setup(app)

@@ -30,7 +30,7 @@ function render(context) {
   const [size, side, names, label, goal, eps, probabilities] =
     ["size", "side", "names", "label", "goal", "eps", "probabilities"].map((n) => fig.get(n));
   const image = unpackBytes(fig.get("image")), noise = unpackBytes(fig.get("noise"), true);
-  const maps = unpackBytes(fig.get("maps")), steps = probabilities.length - 1;
+  const maps = unpackBytes(fig.get("maps")), colors = unpackBytes(fig.get("colors")), steps = probabilities.length - 1;
   const pixels = size[0] * size[1], cells = side[0] * side[1];
 
   const places = beside(fig, 4);
@@ -40,8 +40,8 @@ function render(context) {
   const boxes = ["image", "change", "map of the label", "map of the other class"].map((name, i) =>
     pictureBox(places[i], name, size));
   fig.row(slider(fig, "step", "step", { min: 0, max: steps, step: 1 }));
-  fig.row(slider(fig, "gain", "amplify", { min: 1, max: 20, step: 1, format: (v) => `${v}×` }));
-  const plot = new Plot(fig, { label: "Probability of the two classes after each step", height: 200,
+  fig.row(slider(fig, "gain", "amplify", { min: 1, max: 40, step: 1, format: (v) => `${v}×` }));
+  const plot = new Plot(fig, { label: "Probability of the two classes after each step", height: 172,
     margin: { right: 82 }, x: { domain: [-0.02 * steps, 1.02 * steps], label: "step" },
     y: { domain: [-0.04, 1.04], label: "probability", ticks: [0, 0.5, 1], format: (v) => `${100 * v} %` } });
   const fooled = fooledAt(probabilities, label);
@@ -54,7 +54,7 @@ function render(context) {
     boxes[1](amplified(change, eps, gain), `change, ${gain} times`);
     [label, goal].forEach((c, i) => {
       const start = (2 * step + i) * cells, map = maps.slice(start, start + cells).map((v) => v / 255);
-      boxes[2 + i](overlaid(attacked, stretchMap(map, side, size), 0.5), `map of ${names[c]}`);
+      boxes[2 + i](overlaid(attacked, stretchMap(map, side, size), 0.6, colors), `map of ${names[c]}`);
     });
     plot.rule("now", { x: step, color: "--ink" });
     [label, goal].forEach((c, i) => plot.line(`class ${i}`, probabilities.map((row, k) => [k, row[c]]),

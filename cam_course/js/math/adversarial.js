@@ -44,23 +44,12 @@ export function stretchMap(map, [h, w], [height, width]) {
   return out;
 }
 
-// The corners of matplotlib's jet: [position, value] for red, green and blue.
-const JET = [[[0, 0], [0.35, 0], [0.66, 1], [0.89, 1], [1, 0.5]],
-  [[0, 0], [0.125, 0], [0.375, 1], [0.64, 1], [0.91, 0], [1, 0]],
-  [[0, 0.5], [0.11, 1], [0.34, 1], [0.65, 0], [1, 0]]];
-
-/** Color of v in [0, 1], as RGB bytes, from a table of 256. */
-export function jetColor(v) {
-  const x = Math.min(255, Math.floor(v * 256)) / 255;
-  return JET.map((corners) => {
-    const k = Math.max(1, corners.findIndex(([at]) => at >= x)), [x0, y0] = corners[k - 1], [x1, y1] = corners[k];
-    return byteOf(255 * (y0 + ((x - x0) / (x1 - x0)) * (y1 - y0)));
+/** A map in [0, 1] (as many values as pixels) over a picture; `colors` has 256 rows of RGB bytes. */
+export function overlaid(image, map, opacity, colors) {
+  return map.flatMap((v, i) => {
+    const row = 3 * Math.min(255, Math.floor(v * 256));
+    return [0, 1, 2].map((k) => byteOf((1 - opacity) * image[3 * i + k] + opacity * colors[row + k]));
   });
-}
-
-/** A map in [0, 1] (as many values as pixels) over a picture. */
-export function overlaid(image, map, opacity) {
-  return map.flatMap((v, i) => jetColor(v).map((c, k) => byteOf((1 - opacity) * image[3 * i + k] + opacity * c)));
 }
 
 /** First step whose most probable class is not `label`; -1: none. */

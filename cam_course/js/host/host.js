@@ -5,6 +5,26 @@
   "use strict";
   const STATE = 'script[type="application/vnd.jupyter.widget-state+json"]';
   const VIEW = 'script[type="application/vnd.jupyter.widget-view+json"]';
+  const FILE = 'script[type="application/x-cam-course-file"]';
+  const here = document.currentScript?.src;
+
+  // A figure may ask for files. They are in the page itself, or beside this script as scripts: a page from file:// may load those.
+  const files = new Map(), arrived = new Map();
+  globalThis.camCourseFile = (name, text) => arrived.get(name)?.(text);
+  function file(name) {
+    if (!files.has(name)) {
+      files.set(name, new Promise((done, failed) => {
+        const inside = [...document.querySelectorAll(FILE)].find((tag) => tag.dataset.name === name);
+        if (inside) return done(inside.dataset.base64 === undefined ? JSON.parse(inside.textContent) : inside.textContent);
+        arrived.set(name, done);
+        const lost = () => { files.delete(name); failed(new Error(`no file ${name}`)); };
+        if (!here) return lost();
+        const src = new URL(`nets/${name.replaceAll("/", "-")}.js`, here).href;
+        document.head.append(Object.assign(document.createElement("script"), { src, async: true, onerror: lost }));
+      }));
+    }
+    return files.get(name);
+  }
 
   class Model {
     constructor(state) { this.state = state; this.listeners = new Map(); }
@@ -21,7 +41,11 @@
       if (changed) this.emit("change", this);
     }
     save_changes() {}                                     // there is no kernel to tell
-    send() {}
+    send({ ask = [] } = {}) {
+      for (const name of ask)
+        file(name).then((text) => this.emit("msg:custom", { file: name, text }, []),
+          () => this.emit("msg:custom", { file: name, missing: true }, []));
+    }
     on(names, f) { for (const n of names.split(" ")) this.listeners.set(n, [...(this.listeners.get(n) || []), f]); }
     off(names, f) {
       if (!names) return this.listeners.clear();
@@ -70,9 +94,10 @@
     if (!model.ready) { model.ready = true; await widget.initialize?.({ model }); }
     const el = Object.assign(document.createElement("div"), { className: "widget-live" });
     const picture = still(tag), box = picture && picture.getBoundingClientRect();
-    if (box && box.height) el.style.minHeight = box.height + "px";   // the page does not jump while the figure draws itself
+    if (box && box.height && !widget.asleep) el.style.minHeight = box.height + "px";   // the page does not jump while the figure draws itself
     tag.after(el);
-    if (picture) picture.hidden = true;
+    if (picture && !widget.asleep) picture.hidden = true;
+    el.addEventListener("cc-awake", () => { if (picture) picture.hidden = true; });
     try {
       await widget.render({ model, el, experimental: {} });
       el.style.minHeight = "";
