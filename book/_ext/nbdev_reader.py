@@ -16,6 +16,7 @@ import book_bibliography
 import book_downloads
 import book_faults
 import book_folds
+import book_lexers
 import book_marks
 import book_nets
 import book_outputs
@@ -123,6 +124,7 @@ def setup(app):
     app.add_transform(book_api.LinkHomes)
     book_downloads.setup(app)
     book_faults.setup(app)
+    book_lexers.setup(app)
     book_nets.setup(app)
     book_pages.setup(app)
     book_quiz.setup(app)
