@@ -57,6 +57,15 @@ def audit(
     empty = torch.cat([none for _, none in maps]).double().mean().item()
     return Audit(right[0], right[1], flips, on_cue, near_cue, on_object, empty, len(agree))
 
+
+def _check_twins(agree: ImageData, against: ImageData) -> None:
+    for name, data in {"agree": agree, "against": against}.items():
+        if data.masks is None or "cue_mask" not in data.extra:
+            raise ValueError(f"{name} has no masks or no extra['cue_mask']: draw it with shapes(..., cue=...)")
+    alike = agree.x.shape == against.x.shape and torch.equal(agree.y, against.y)
+    if not alike or not torch.equal(agree.masks, against.masks):
+        raise ValueError("agree and against must be the same images but for the cue: draw both with the same seed")
+
 # %% ../nbs/35_bias.ipynb #e4c237a6
 def map_shares(
     model: nn.Module,
@@ -83,15 +92,6 @@ def _margins(
         return lambda row: row[c] - torch.cat([row[:c], row[c + 1:]]).max()
 
     return [margin(c) for c in classes.tolist()]
-
-# %% ../nbs/35_bias.ipynb #cb68ce68
-def _check_twins(agree: ImageData, against: ImageData) -> None:
-    for name, data in {"agree": agree, "against": against}.items():
-        if data.masks is None or "cue_mask" not in data.extra:
-            raise ValueError(f"{name} has no masks or no extra['cue_mask']: draw it with shapes(..., cue=...)")
-    alike = agree.x.shape == against.x.shape and torch.equal(agree.y, against.y)
-    if not alike or not torch.equal(agree.masks, against.masks):
-        raise ValueError("agree and against must be the same images but for the cue: draw both with the same seed")
 
 # %% ../nbs/35_bias.ipynb #d3a84566
 def rebalanced(

@@ -512,7 +512,7 @@ def live_cam(
 def _seen(image: Tensor, found: ClassMaps, opacity: float, class_names: Sequence[str]) -> str:
     "Image and overlay as HTML, with class, probability and the map's peak in words."
     k, peak = int(found.targets[0]), float(found.raw_max[0, 0])
-    covered = overlay(enlarge(image), found.normalized()[0], opacity)
+    covered = overlay(enlarge(image), found.normalized()[0], opacity, "viridis")
     evidence = f"highest evidence {peak:.2f}" if peak > 0 else "no positive evidence"
     said = f"{class_names[k]}, {100*found.logits.softmax(1)[0, k]:.1f} %; {found.layers[0]}: {evidence}"
     return image_html(enlarge(image), "the image") + " " + image_html(covered, f"its map for {said}") + f"<p>{escape(said)}</p>"
@@ -556,7 +556,7 @@ def _mapped(net: PhotoNet, image: Tensor, name: str) -> str:
     "Photograph and map of one class, as HTML."
     device = next(net.model.parameters()).device
     cam = GradCAM(net.scoring(), net.layer)(net.normalize(image[None].to(device)), net.index(name))[0]
-    return image_html(image, "the photograph") + " " + image_html(overlay(image, cam), f"its map for {name}")
+    return image_html(image, "the photograph") + " " + image_html(overlay(image, cam, cmap="viridis"), f"its map for {name}")
 
 # %% ../nbs/30_gradcam.ipynb #04d4ce22
 def library_cam(

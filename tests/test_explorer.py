@@ -100,9 +100,9 @@ def test_the_page_answers(browser, tmp_path):
         page.focus("input[type=range]")
         page.keyboard.press("End")
         page.wait_for_function(f"{canvas}.getAttribute('aria-label').includes('opacity 1.00')")
-        assert at(5, 7) == heat_map(np.ones((1, 1)))[0, 0].tolist()  # this class is 2 everywhere: its maximum
+        assert at(5, 7) == heat_map(np.ones((1, 1)), "viridis")[0, 0].tolist()  # this class is 2 everywhere: its maximum
         page.select_option("select", label="cat")
         page.wait_for_function("document.querySelector('.cc-readout').textContent.includes('no positive evidence')")
-        assert at(5, 7) == heat_map(np.zeros((1, 1)))[0, 0].tolist()
+        assert at(5, 7) == heat_map(np.zeros((1, 1)), "viridis")[0, 0].tolist()
         page.locator("input[data-trait=layer][value='0']").check(force=True)
         page.wait_for_function("document.querySelector('.cc-readout').textContent.includes('layer2, 8x8, for cat')")

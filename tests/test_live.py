@@ -67,7 +67,7 @@ def test_live_cam_draws_what_its_controls_say(net):
     cam = GradCAM(net, "layer2")(normalize(data.x[3:]), 5)[0]
     image, covered = pictures(shown.value)
     assert np.array_equal(image, enlarge(data.x[3]))
-    assert np.array_equal(covered, overlay(enlarge(data.x[3]), cam, 0.7))
+    assert np.array_equal(covered, overlay(enlarge(data.x[3]), cam, 0.7, "viridis"))
     assert data.class_names[5] in shown.value and "layer2" in shown.value and net.training
 
 

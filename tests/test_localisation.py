@@ -114,7 +114,7 @@ def test_enlarging_is_opencvs():
     (lambda: deletion_curve(net(), images(), torch.ones(5, 8, 8), torch.zeros(6, dtype=torch.int64)), "as many maps"),
     (lambda: mean_interval(torch.ones(1)), "2 results or more"),
     (lambda: rank_correlation(torch.ones(2, 3, 3), torch.ones(2, 4, 4)), "one shape"),
-    (lambda: randomization_test(net(), images(), targets=torch.zeros(5, dtype=torch.int64)), "one for each of 6"),
+    (lambda: randomization_test(net(), images(), targets=torch.zeros(5, dtype=torch.int64)), r"shape \(5,\) for 6 images"),
     (lambda: randomization_test(net(), images(), "layer9"), "no layer 'layer9'"),
     (lambda: randomization_test(net(), images(), stages=["head"]), "no layer 'head'"),
     (lambda: figure(threshold=0), "threshold"),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .core import check_choice
 from .figures import Interactive
-from .rendering import as_rgb, enlarge, heat_map, image_strip, overlay
+from .rendering import as_rgb, enlarge, heat_map, image_strip
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,11 +79,12 @@ class CamExplorer(Interactive):
     def still(self) -> "Figure":
         n = 3*self.size[0]*self.size[1]
         photo = np.frombuffer(self.pixels, np.uint8)[n*self.image:n*(self.image + 1)].reshape(*self.size, 3)
-        large, cam = enlarge(photo), self.cam()
-        covered = overlay(large, _enlarged(cam, large.shape[:2]), self.opacity)
+        large = enlarge(photo)
+        whole, table = _enlarged(self.cam(), large.shape[:2]), np.frombuffer(self.colors, np.uint8).reshape(256, 3)
+        heat = table[np.minimum(255, 256*whole).astype(int)]
+        covered = np.rint((1 - self.opacity)*large.astype(np.float64) + self.opacity*heat).astype(np.uint8)
         captions = [("image", ""), ("map", self.layers[self.layer]), ("overlay", f"opacity {self.opacity:.2f}")]
-        whole = _enlarged(cam, large.shape[:2])
-        return image_strip([large, heat_map(whole), covered], captions, self.said(), panel=2.0)
+        return image_strip([large, heat, covered], captions, self.said(), panel=2.0)
 
 # %% ../../nbs/base/cam_explorer.ipynb #360f34e1
 def explore_maps(
@@ -93,7 +94,7 @@ def explore_maps(
     titles: Sequence[str] | None = None,  # of the images; None: "image 0", ...
     layer: str | None = None,  # to start with; None: the last
     target: str | None = None,  # class to start with; None: the one with the most evidence in the first image
-    cmap: str = "jet",
+    cmap: str = "viridis",
 ) -> CamExplorer:
     "A moving figure of precomputed maps: choose image, layer, class and opacity."
     photos = [p if p.dtype == np.uint8 else np.rint(255*p).astype(np.uint8) for p in map(as_rgb, images)]

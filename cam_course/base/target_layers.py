@@ -451,17 +451,13 @@ def check_layer(
         raise ValueError(f"{name!r} is called {found.calls} times in one forward, so it has {found.calls} maps: "
                          f"{_called_once(seen, name, min_size, use)}")
     if found.images != 1:
-        raise ValueError(f"{name!r} gives {_count(2*found.images)} maps for 2 images: the model folds frames, windows or regions "
+        raise ValueError(f"{name!r} gives {2*found.images:g} maps for 2 images: the model folds frames, windows or regions "
                          f"into the batch, so no map belongs to one image: {use}")
     if not found.is_map:
         raise ValueError(_no_map(found, image_size, use))
     if min(found.layer[2:]) < min_size:
         raise ValueError(f"{name} gives {found.layer.height}x{found.layer.width} maps, under min_size={min_size} px: {use}")
     return found.layer
-
-
-def _count(number: float) -> str:
-    return f"{number:g}"
 
 # %% ../../nbs/base/target_layers.ipynb #5eba89b9
 def _called_once(seen: Mapping[str, _Seen], name: str, min_size: int, use: str) -> str:
