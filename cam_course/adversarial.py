@@ -5,9 +5,9 @@ __all__ = ['PixelModel', 'pixel_bounds', 'fgsm', 'pgd', 'accuracy_under', 'Attac
 
 # %% ../nbs/34_adversarial.ipynb #960a4f08
 import hashlib
+import warnings
 from base64 import b64decode, b64encode
 from collections import deque
-import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .base.core import check_number, keyed_generator
 from .base.figures import Interactive
-from .base.rendering import enlarge, image_strip, overlay
+from .base.rendering import enlarge, heat_map, image_strip, overlay
 from .base.target_layers import Scores, ScoringNet, check_batch, eval_mode, suggest_layer
 from .gradcam import GradCAM
 
@@ -77,7 +77,7 @@ def _check_size(name: str, value: float, low_open: bool = False) -> float:
     try:
         return check_number(name, value, 0, 1, open_low=low_open)
     except ValueError as error:
-        raise ValueError(f"{error}: {name} is in units of the full scale, 8 grey levels are 8/255") from None
+        raise ValueError(f"{error}: {name} is in units of the full scale, 8 gray levels are 8/255") from None
 
 # %% ../nbs/34_adversarial.ipynb #4afdc5ef
 def _check_classes(name: str, classes: Tensor | int, images: Tensor) -> Tensor:
@@ -118,8 +118,11 @@ def _image_gradient(
     see `_loss`. The model comes back as it was lent: weights, buffers, modes, `requires_grad`, `.grad` and random numbers.
     """
     images = _check_pixels(images)
-    wanted = _check_classes("classes", classes, images)
-    net = ScoringNet(model, scores, gradients=True)
+    return _gradient_of(ScoringNet(model, scores, gradients=True), images, _check_classes("classes", classes, images))
+
+
+def _gradient_of(net: ScoringNet, images: Tensor, wanted: Tensor) -> Tensor:
+    "The same for images and classes (N,) that have been checked, and a net that is through the door: once for all steps."
     with eval_mode(net), torch.inference_mode(False), torch.enable_grad():
         for p in net.parameters():
             p.requires_grad_(False)  # nothing is kept for gradients of weights; `eval_mode` puts the flag back
@@ -225,11 +228,12 @@ def _iterates(
     steps = int(check_number("steps", steps, 1, integer=True))
     classes, sign = _aims(images, labels, targets)
     low, high = pixel_bounds(images, eps)
+    net = ScoringNet(model, scores, gradients=True)  # once, not in each step
     adv = _uniform_noise(images, eps, seed) if random_start else images.clone()
     yield adv
     flat = torch.ones(len(images), dtype=torch.bool, device=images.device)
     for _ in range(steps):
-        gradient = _image_gradient(model, adv, classes, scores)
+        gradient = _gradient_of(net, adv, classes)
         flat &= (gradient == 0).flatten(1).all(1)
         adv = torch.clamp(adv + gradient.sign_().mul_(sign*alpha), low, high)
         yield adv
@@ -392,8 +396,9 @@ class AttackExplorer(Interactive):
     label: int
     goal: int
     eps: float
+    colors: str  # base64 of (256, 3) bytes, the color map of the maps
     step: int = 0
-    gain: float = 10.0  # how much the change is amplified in its picture
+    gain: float = 20.0  # how much the change is amplified in its picture
 
     def at(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         "Image and change (H, W, 3) in units of the full scale, and the two maps (2, h, w) in [0, 1]."
@@ -410,7 +415,7 @@ class AttackExplorer(Interactive):
 
     def still(self) -> "Figure":
         image, change, maps = self.at(self.step)
-        shown = [image, np.clip(0.5 + self.gain*change, 0, 1), *(overlay(np.float32(image), m) for m in maps)]
+        shown = [image, np.clip(0.5 + self.gain*change, 0, 1), *(overlay(np.float32(image), m, 0.6, "viridis") for m in maps)]
         p = self.probabilities[self.step]
         said = [(f"after {self.step} steps", f"within {255*self.eps:.3g}/255"), ("the change", f"{self.gain:.3g} times"),
                 *((f"map of {self.names[c]}", f"{100*p[c]:.1f} %") for c in (self.label, self.goal))]
@@ -420,7 +425,7 @@ class AttackExplorer(Interactive):
 def explore_attack(
     trace: _AttackTrace,
     class_names: list[str] | tuple[str, ...],
-    gain: float = 10.0,
+    gain: float = 20.0,
 ) -> AttackExplorer:
     "A figure that moves, made of a trace: choose the step, and how much the change is amplified. Starts with the last."
     images = trace.images.permute(0, 2, 3, 1).double().cpu()
@@ -433,4 +438,4 @@ def explore_attack(
         pack((255*images[0]).round().to(torch.uint8)), list(images.shape[1:3]), pack(change),
         pack((255*units).round().to(torch.uint8)), list(units.shape[-2:]), [str(n) for n in class_names],
         [[round(float(p), 5) for p in row] for row in trace.probabilities], trace.label, trace.goal, trace.eps,
-        len(images) - 1, gain)
+        b64encode(heat_map(np.arange(256)[None]/255, "viridis").tobytes()).decode(), len(images) - 1, gain)

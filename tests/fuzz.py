@@ -38,6 +38,7 @@ import stamps  # noqa: E402
 from cam_course import (  # noqa: E402
     adversarial,
     averages,
+    cam_methods,
     data,
     gallery,
     gradcam,
@@ -265,6 +266,8 @@ def entries() -> dict[str, Entry]:
         "GradCAM arguments": Entry(lambda **kw: gradcam.GradCAM(net(), **kw)(X),
                                    {"target_layers": "layer2", "min_size": 5, "batch_size": 8},
                                    {"target_layers": WORDS | WRONG, "min_size": WRONG, "batch_size": WRONG}, also=("layer",)),
+        "AnyCAM arguments": Entry(lambda **kw: cam_methods.AnyCAM(net(), "layer2", **kw)(X), {"method": "hirescam", "min_size": 5},
+                                  {"method": WORDS | WRONG, "min_size": WRONG}),
         "library_cam": Entry(lambda **kw: gradcam.library_cam(net(), X, **kw), {"target_layers": "layer2", "targets": [0, 1]},
                              {"target_layers": WORDS, "targets": tensors() | WRONG}, also=("layer", "class")),
         "overlay": Entry(rendering.overlay, {"image": X[0], "cam": X[0, 0], "opacity": 0.5, "cmap": "jet"},

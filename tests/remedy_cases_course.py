@@ -23,8 +23,9 @@ from cam_course import photographs as ph
 from cam_course.adversarial import PixelModel, accuracy_under, fgsm
 from cam_course.app.trainer import Trainer
 from cam_course.bias import _check_twins, rebalanced
+from cam_course.cam_methods import AnyCAM
 from cam_course.data import ImageData, from_dataset, from_folder, load_data, opened, shapes
-from cam_course.gallery import Misclassified
+from cam_course.gallery import Misclassified, practice_images
 from cam_course.gradcam import GradCAM, library_cam
 from cam_course.localization import mass_in_mask, mean_interval, pointing_game
 from cam_course.photographs import PhotoNet, imagenet_net, load_photograph, photograph_data
@@ -225,6 +226,21 @@ def errors_of_a_shuffled_loader():
     assert found(**option("shuffle", said)).accuracy <= 1
 
 
+def judged(images):
+    small = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 10))
+    return Misclassified.find(small, images, None).verdicts()
+
+
+def of_the_test_images(said) -> None:
+    "A slice of them, as the message wants it; practice images have the same labels and brightness, without the files."
+    assert "a slice of it" in said and len(judged(practice_images(80).subset(slice(20, 60))).kinds)
+
+
+case("verdicts are known of CIFAR-10's test images alone, in the order of torchvision, of the hub or of the course's JPEG copy, "
+     "all or a slice of at least {}: take load_cifar10(split='test') or a slice of it, not {} other images",
+     lambda: judged(shapes(30, seed=0)), of_the_test_images)
+
+
 def filed(folder=None, size=None, parts=("",)):
     "The pictures as files, in a folder for each class."
     folder = folder or room()
@@ -329,6 +345,11 @@ case("{} is not called once in every forward: choose another layer",
 case("reshape_transform, the third argument as in grad-cam, must be a function, got {}: give other arguments by name, such as "
      "min_size=5",
      lambda: GradCAM(net(), "0", 7), lambda said: maps(net(), "0", **option("min_size", said)))
+case("ablationcam sets channels of the layer to 0 where they stand, and this reshape_transform returns a copy: use views (permute, "
+     "unflatten, slices), or another method",
+     lambda: AnyCAM(net(), "0", lambda t: t.clone(), method="ablationcam")(IMAGES),
+     lambda _: AnyCAM(net(), "0", lambda t: t[:, 1:], method="ablationcam")(IMAGES),
+     lambda _: AnyCAM(net(), "0", lambda t: t.clone(), method="hirescam")(IMAGES))
 case("aug_smooth averages maps in [0, 1]: leave it out for raw maps, normalize=False",
      lambda: GradCAM(net(), "0")(IMAGES, aug_smooth=True, normalize=False),
      lambda _: GradCAM(net(), "0")(IMAGES, normalize=False))

@@ -123,6 +123,19 @@ def test_an_image_is_attacked_alike_alone_and_in_a_batch(model, images):
         assert (together[i] - alone).abs().max() < 1e-5*together[i].abs().max()
 
 
+def test_the_net_is_taken_in_once_not_in_each_step(model, images, monkeypatch):
+    import cam_course.adversarial as module
+
+    made = []
+    class Counted(module.ScoringNet):
+        def __init__(self, *args, **options):
+            made.append(1)
+            super().__init__(*args, **options)
+    monkeypatch.setattr(module, "ScoringNet", Counted)
+    pgd(model, images, labels, steps=4)
+    assert len(made) == 1
+
+
 def test_random_start_and_noise_follow_their_seed(model, images):
     starts = [_attack_path(model, images, labels, steps=1, random_start=True, seed=s)[0] for s in (0, 0, 1)]
     assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])
@@ -270,11 +283,11 @@ def test_javascript_agrees(trace):
     assert np.abs(large - stretch_contrast(ours[1], (32, 32))).max() < 1e-6
     assert np.array(js("stretchMap", np.arange(6.0), [2, 3], [5, 7])) == pytest.approx(
         stretch_contrast(np.arange(6.0).reshape(2, 3), (5, 7)).ravel(), abs=1e-6)
-    ramp = np.linspace(0, 1, 1000, dtype=np.float32)
-    jet = np.array([js("jetColor", float(v)) for v in ramp])
-    assert np.abs(jet - heat_map(ramp[None])[0].astype(int)).max() <= 1
-    blend = np.array(js("overlaid", got.reshape(-1), large.reshape(-1), 0.5)).reshape(32, 32, 3)
-    assert np.abs(blend - overlay(got.astype(np.uint8), large.astype(np.float32), 0.5).astype(int)).max() <= 1
+    colors, ramp = js("unpackBytes", fig.colors), np.linspace(0, 1, 1000, dtype=np.float32)
+    shown = np.array(js("overlaid", [0]*3000, ramp, 1, colors)).reshape(-1, 3)
+    assert np.abs(shown - heat_map(ramp[None], "viridis")[0].astype(int)).max() == 0
+    blend = np.array(js("overlaid", got.reshape(-1), large.reshape(-1), 0.6, colors)).reshape(32, 32, 3)
+    assert np.abs(blend - overlay(got.astype(np.uint8), large.astype(np.float32), 0.6, "viridis").astype(int)).max() <= 1
     assert js("fooledAt", trace.probabilities.numpy(), 0) == (-1 if trace.fooled_at is None else trace.fooled_at)
 
 

@@ -14,12 +14,18 @@ from cam_course.base.confusion import confusion_matrix, plot_confusion
 from cam_course.data import ImageData, shapes
 from cam_course.gallery import (
     _ORDERS,
+    VERDICTS,
     Misclassified,
     TensorBoardGallery,
+    WouldYouKnow,
     _browse,
+    _known,
+    _original_numbers,
     _pair_maps,
     _pair_pictures,
     _save_html,
+    practice_images,
+    verdict_of,
 )
 from cam_course.resnet import ResNet18
 from cam_course.transforms import Normalize
@@ -146,11 +152,11 @@ def test_pair_maps_share_a_scale(found):
     image = torch.zeros(3, 32, 32, dtype=torch.uint8)
     _, answer, truth, difference = _pair_pictures(image, raw, opacity=1, size=32)
     from cam_course.base.rendering import heat_map, signed_map
-    assert np.array_equal(answer[0, 0], heat_map(np.ones((1, 1)))[0, 0])
-    assert np.array_equal(truth[0, 0], heat_map(np.full((1, 1), .25))[0, 0])  # a quarter of the answer's peak
+    assert np.array_equal(answer[0, 0], heat_map(np.ones((1, 1)), "viridis")[0, 0])
+    assert np.array_equal(truth[0, 0], heat_map(np.full((1, 1), .25), "viridis")[0, 0])  # a quarter of the answer's peak
     assert np.array_equal(difference[-1, -1], signed_map(np.array([[9., -9.]]))[0, 0])
     silent = _pair_pictures(image, -raw.abs(), opacity=1)
-    assert np.array_equal(silent[1][0, 0], heat_map(np.zeros((1, 1)))[0, 0])  # no NaN without evidence
+    assert np.array_equal(silent[1][0, 0], heat_map(np.zeros((1, 1)), "viridis")[0, 0])  # no NaN without evidence
 
 
 def test_pairs_say_both_shares_and_both_peaks(found):
@@ -179,13 +185,174 @@ def test_the_page_stands_alone(found, tmp_path):
     _save_html(errors, model, tmp_path/"page.html", n=5)
     text = (tmp_path/"page.html").read_text()
     assert text.count("<article>") == 5 and "http" not in text and "<script" not in text
-    sources = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    sources = re.findall(r'src="data:image/(png|jpeg);base64,([^"]+)"', text)
     assert len(sources) == 20 == len(re.findall(r'alt="[^"]+"', text))
-    assert base64.b64decode(sources[0]).startswith(b"\x89PNG")
+    from PIL import Image
+    first = np.asarray(Image.open(io.BytesIO(base64.b64decode(sources[0][1]))))
+    i = errors.order("confidence")[0]
+    assert sources[0][0] == "png" and np.array_equal(first[1::3, 1::3], errors.x[i].permute(1, 2, 0).numpy())   # the image is exact
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
     named = Misclassified(**{**vars(errors), "class_names": ("<b>&",)*10})
     _save_html(named, model, tmp_path/"page.html", n=1)
     assert "<b>&" not in (tmp_path/"page.html").read_text().replace("<b>&lt;b&gt;&amp;", "")
+
+
+def test_cards_say_what_a_map_lacks(found):
+    model, _, errors = found
+    cut = ResNet18(width=4)
+    with torch.no_grad(): cut.fc.weight.fill_(-1)
+    html = errors.cards(cut, 3, "layer4", min_size=1)._repr_mimebundle_()[0]["text/html"]
+    assert html.count("<figcaption>for ") == 6 == html.count("no positive evidence</figcaption>")
+    both, alone = errors.cards(model, 3), errors.cards(model, 3, both=False)
+    assert [c._repr_mimebundle_()[0]["text/html"].count("<img") for c in (both, alone)] == [12, 6]
+    assert "peaks above the truth's in" in both.alt() and both.alt().count(" taken for ") == 3
+    assert "<p>" not in both._repr_mimebundle_()[0]["text/html"]   # shapes: nothing is known of them
+    with pytest.raises(ValueError, match="positions must be"): errors.cards(model, positions=[])
+
+
+# ---- verdicts
+
+@pytest.fixture(scope="module")
+def practice():
+    "Practice images, and the errors of an untrained net on them."
+    torch.manual_seed(0)
+    data = practice_images(60)
+    return data, Misclassified.find(ResNet18(width=4).eval(), data, None)
+
+
+def test_what_is_known_is_what_the_sources_say():
+    known = _known()
+    assert known.labels.bincount().tolist() == [1000]*10 and (known.nets.sum(1) == 30).all()
+    right = known.nets.gather(1, known.labels[:, None]).sum()/300_000   # the nets' mean accuracy, by the counts and by name
+    assert abs(float(right) - float(known.accuracy.mean())) < 1e-6
+    assert abs(float(known.accuracy.min()) - 0.8198) < 1e-6 and abs(float(known.accuracy.max()) - 0.9711) < 1e-6
+    assert sorted(known.copy.tolist()) == list(range(10_000))
+    assert len(known.doubted) == 275 and (known.doubted[:, 2:].sum(1) == 5).all() and int((known.doubted[:, 2] < 3).sum()) == 54
+
+
+def test_verdicts_by_hand(practice):
+    data, errors = practice
+    found, known = errors.verdicts(), _known()
+    assert torch.equal(found.number, errors.index)   # these images stand in the original order
+    doubted = {int(row[0]): row for row in known.doubted}
+    for i, n in enumerate(errors.index.tolist()):
+        right, row = int(known.nets[n, data.y[n]]), doubted.get(n)
+        want = 0 if row is not None and row[2] < 3 else 1 if right <= 15 else 2 if right < 30 else 3
+        assert found.kinds[i] == VERDICTS[want] and int(found.guess[i]) == (-1 if row is None else row[1])
+        words = found.words(i)
+        assert ("Five people" in words) is (row is not None) and data.class_names[data.y[n]] in words
+    cards = errors.cards(ResNet18(width=4).eval(), positions=[0])._repr_mimebundle_()[0]["text/html"]
+    assert f"<p><b>{found.kinds[0].capitalize()}.</b>" in cards
+
+
+@pytest.mark.parametrize(("right", "confirmed", "kind"), [
+    (30, None, 3), (29, None, 2), (16, None, 2), (15, None, 1), (0, None, 1), (30, 2, 0), (0, 2, 0), (30, 3, 3), (0, 5, 1)])
+def test_the_first_verdict_that_fits(right, confirmed, kind):
+    assert verdict_of(right, 30, confirmed) == VERDICTS[kind]
+
+
+def test_the_order_is_found_by_labels_and_by_paths(practice):
+    data, _ = practice
+    known, all_of_it = _known(), practice_images(10_000)
+    every = torch.arange(10_000)
+    assert torch.equal(_original_numbers(all_of_it.y, every, all_of_it.x), every)            # as torchvision and the hub have it
+    copy = all_of_it.subset(known.copy)                                                      # as the JPEG copy has it
+    by_labels = _original_numbers(copy.y, every, copy.x)
+    seen, ranks = [0]*10, torch.empty(10_000, dtype=torch.int64)
+    for n, label in enumerate(known.labels.tolist()):
+        ranks[n] = seen[label]
+        seen[label] += 1
+    paths = [f"test/{data.class_names[known.labels[n]]}/{int(ranks[n]):04}.jpg" for n in known.copy.tolist()]
+    shuffled = torch.randperm(10_000, generator=torch.Generator().manual_seed(0))
+    by_rank = _original_numbers(copy.y[shuffled], every, copy.x[shuffled], [paths[k] for k in shuffled.tolist()])
+    assert torch.equal(by_labels, known.copy) and torch.equal(by_rank, known.copy[shuffled])
+    part = copy.subset(slice(3000, 3100))
+    assert torch.equal(_original_numbers(part.y, torch.arange(100), part.x), known.copy[3000:3100])
+
+
+def test_other_images_are_refused_with_one_message(practice):
+    data, errors = practice
+    dark = ImageData(data.x//2, data.y, data.class_names)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    for other in (shapes(60), dark, data.subset(order), data.subset(slice(10))):
+        with pytest.raises(ValueError, match=r"test images alone.*take load_cifar10\(split='test'\) or a slice of it, not \d+ other"):
+            Misclassified.find(ResNet18(width=4).eval(), other, None).verdicts()
+    assert len(errors.verdicts().kinds) == len(errors)
+
+
+def cifar10() -> ImageData:
+    "The test images, wherever they are; skips without them."
+    import os
+
+    from cam_course.data import load_cifar10
+    if not os.environ.get("CAM_COURSE_DATA"): pytest.skip("CAM_COURSE_DATA names no data set")
+    return load_cifar10(split="test", verbose=False)
+
+
+def test_the_join_keeps_the_accuracy():
+    "On real images: each is found once, its label is the original one, and the net is as good in the original order as stated."
+    from cam_course.base.weights import read_weights
+    data = cifar10()
+    numbers = _original_numbers(data.y, torch.arange(len(data)), data.x)
+    assert torch.equal(numbers.sort().values, torch.arange(len(data))) and torch.equal(_known().labels[numbers], data.y)
+    assert float((data.x.float().mean((1, 2, 3)) - _known().gray[numbers]).abs().max()) < 1
+    original = data.subset(numbers.argsort())
+    model = ResNet18(weights="cifar10_jpeg")
+    errors = Misclassified.find(model, original, Normalize.of(data))
+    assert abs(errors.accuracy - read_weights("cifar10_jpeg")[1]["accuracy"]) < 0.002
+    assert torch.equal(errors.verdicts().number, errors.index)
+
+
+# ---- would you have known?
+
+def test_twenty_images_half_of_them_errors(practice):
+    data = practice_images(200)
+    answers = torch.where(torch.arange(200) % 3 == 0, (data.y + 1) % 10, data.y)
+    class Fixed(nn.Module):
+        def forward(self, x): return nn.functional.one_hot(x[:, 0, 0, 0].long(), 10).float()
+    number = torch.zeros(200, 3, 32, 32)
+    number[:, 0, 0, 0] = answers
+    errors = Misclassified.find(Fixed(), data, lambda x: number[:len(x)], batch_size=200)
+    quiz = WouldYouKnow.of(errors, data, seed=1)
+    assert len(quiz.labels) == 20 and sum(a != b for a, b in zip(quiz.labels, quiz.answers, strict=True)) == 10
+    assert all(len(v) in (0, 5) for v in quiz.votes) and quiz.given == [-1]*20 and "Our net has 10 of them right" in quiz.alt()
+    assert WouldYouKnow.of(errors, data, seed=1).labels == quiz.labels != WouldYouKnow.of(errors, data, seed=2).labels
+    quiz.still()
+
+
+def test_javascript_scores_and_speaks():
+    from jsbox import load
+    js = load("math/gallery.js")
+    nets = [[30, 0, 0], [10, 15, 5], [0, 0, 30]]
+    assert js("scores", [0, 1, 2], [0, 2, 2], nets, [0, 0, -1]) == {"seen": 2, "reader": 1, "net": 1, "nets": 1.5}
+    assert js("scores", [0, 1, 2], [0, 2, 2], nets, [-1]*3)["seen"] == 0
+    names = ["cat", "dog", "frog"]
+    said = js("verdict", names, 1, 2, nets[1], [0, 3, 1, 1, 0])
+    assert "15 of 30 published nets say dog; the most frequent other answer is cat (10)." in said
+    assert "Of five people 3 chose dog, 1 cat, 1 both, 0 neither." in said
+    assert js("verdict", names, 0, 0, nets[0], []) == "The label is cat. Our net says cat. 30 of 30 published nets say cat."
+
+
+def test_the_quiz_in_the_page(browser, tmp_path, practice):
+    from figpage import opened
+    data, errors = practice
+    quiz = WouldYouKnow.of(errors, data, 6)
+    with opened(browser, [quiz], tmp_path) as page:
+        said = lambda: page.inner_text(".cc-readout")
+        assert said().startswith("What is it?")
+        page.locator(".cc-button", has_text="cat").click()
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.includes('After 1 of 6')")
+        first = said()
+        page.keyboard.press("3")   # the first answer counts
+        page.keyboard.press("Enter")   # on "Next image", which has the focus
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.startsWith('What is it?')")
+        page.keyboard.press("0")
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.includes('After 2 of 6')")
+        page.locator("text=Back").click()
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.includes('After 2 of 6: ')")
+        assert said().partition("After")[0] == first.partition("After")[0]
+        page.locator("text=Start again").click()
+        page.wait_for_function("document.querySelector('.cc-readout').textContent.startsWith('What is it? Choose')")
 
 
 def test_the_browser_follows_its_controls(found):
@@ -198,11 +365,11 @@ def test_the_browser_follows_its_controls(found):
     assert picture.value != first
     by.value = "doubt"
     least = int(errors.index[errors.order("doubt")[1]])
-    assert f"(image {least})" in picture.value
+    assert f">image {least}<" in picture.value
     assert seed.disabled  # it is that of the random order
     by.value = "random"
     for seed.value in (1, 2):
-        assert f"(image {int(errors.index[errors.order('random', seed.value)[1]])})" in picture.value
+        assert f">image {int(errors.index[errors.order('random', seed.value)[1]])}<" in picture.value
     assert not seed.disabled
     pair.value = pair.options[1][1]
     assert number.max == len(errors.order(pair=pair.value)) and number.value <= number.max

@@ -48,9 +48,10 @@ def test_wheel_has_what_the_pages_and_types_need(wheel):
     js = {str(p.relative_to(ROOT)) for p in (ROOT / "cam_course" / "js").rglob("*") if p.is_file()}
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "cam_course").rglob("*.py")}
     assert js and js | modules <= names
-    data = {str(p.relative_to(ROOT)) for part in ("weights", "photos") for p in (ROOT / "cam_course" / part).iterdir()}
+    data = {str(p.relative_to(ROOT)) for part in ("weights", "photos", "verdicts") for p in (ROOT / "cam_course" / part).iterdir()}
     assert len(data) > 8 and data <= names
-    assert {"cam_course/weights/LICENSE-mobilenet_v2-Apache-2.0", "cam_course/photos/credits.csv"} <= names
+    assert {"cam_course/weights/LICENSE-mobilenet_v2-Apache-2.0", "cam_course/photos/credits.csv",
+            "cam_course/verdicts/SOURCES.txt"} <= names
     assert not [n for n in names if n.startswith(("tests", "nbs", "book"))]
     assert wheel.stat().st_size <= WHEEL_LIMIT
 
