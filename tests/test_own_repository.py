@@ -178,7 +178,7 @@ def twelve(f: Path) -> None: notebook(f, "epochs, width = 20", "epochs, width = 
 def short_log(f: Path) -> None: sub(f, "assignment.ipynb", " 20/20 ", " ")
 
 
-def mirrored(f: Path) -> None: sub(f, "utils.py", "CutOut(16), ", "CutOut(16), v2.RandomHorizontalFlip(), ")
+def mirrored(f: Path) -> None: sub(f, "utils.py", "CutOut(16)])", "CutOut(16), v2.RandomHorizontalFlip()])")
 
 
 def no_padding(f: Path) -> None: sub(f, "utils.py", "RandomCrop(32, padding=4)", "RandomCrop(32, padding=0)")
@@ -320,7 +320,7 @@ train_transforms = A.Compose([A.PadIfNeeded(min_height={0}, min_width={0}), A.Ra
 
 @pytest.mark.parametrize(("pad", "hole", "words"), [(40, 16, None), (4, 16, "pads to that size"), (40, 8, "has A.CoarseDropout")])
 def test_albumentations_are_understood(pad, hole, words, mine):
-    sub(mine, "utils.py", "RandomCrop(32, padding=4), CutOut(16), test_transform", "test_transform")
+    sub(mine, "utils.py", "RandomCrop(32, padding=4), test_transform, CutOut(16)", "test_transform")
     (mine/"transforms.py").write_text(ALBUMENTATIONS.format(pad, hole))
     found = broken(mine)
     assert (words is None and not found) or words in found["only crop and cutout"]

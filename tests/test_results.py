@@ -39,6 +39,12 @@ def test_the_row_is_computed_from_the_folders(runs):
     assert sweep_folder(runs[0].config.runs) == runs
 
 
+def test_the_command_of_a_row_repeats_the_run_of_its_lowest_seed(runs):
+    last = max(runs, key=lambda run: run.config.seed)
+    (row,) = results_table({"one": [last]})
+    assert last.config.seed > 0 and f"--seed {last.config.seed}" in row["again"]
+
+
 def test_what_differs_in_more_than_the_seed_is_refused(runs):
     other = dataclasses.replace(runs[1], config=dataclasses.replace(runs[1].config, max_lr=0.1))
     with pytest.raises(ValueError, match="'mine' differ in more than the seed"): results_table({"mine": [runs[0], other]})

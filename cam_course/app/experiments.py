@@ -121,7 +121,7 @@ def _row(label: str, runs: Sequence[FinishedRun]) -> dict[str, Any]:
         "recipe": label, "width": first.config.width, "epochs": first.config.epochs, "data": f"{first.data}, {size}",
         "accuracy": _mean_sd([r.accuracy for r in runs]), "with TTA": _mean_sd(tta) if len(tta) == len(runs) else "",
         "seconds": f"{statistics.median(r.seconds for r in runs):.0f}", "device": ", ".join(sorted(machines)),
-        "commit": ", ".join(sorted(commits)), "again": f"`{run_command(dataclasses.replace(first.config, seed=0))}`",
+        "commit": ", ".join(sorted(commits)), "again": f"`{run_command(min((r.config for r in runs), key=lambda config: config.seed))}`",
     }
 
 # %% ../../nbs/app/experiments.ipynb #0980ea1b
