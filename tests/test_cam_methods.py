@@ -320,7 +320,7 @@ def test_another_thread_runs_the_net_as_it_is():
 def test_the_conclusion_follows_from_the_comparison():
     "Its first sentences, counted again from what the page prints."
     cells = stamps.load(chapter("cam_methods"))["cells"]
-    said = "\n".join(o["text"] for c in cells for o in c.get("outputs", []) if o.get("output_type") == "stream")
+    said = "\n".join("".join(o["text"]) for c in cells for o in c.get("outputs", []) if o.get("output_type") == "stream")
     rows = re.findall(r"^  (\S+) +better: (.*)\n +worse:  (.*)$", said, re.M)
     assert len(rows) == 14 and {name for name, _, _ in rows} == set(CAM_NAMES.values()) - {"Grad-CAM"}
     listed = lambda text: [] if text == "nothing" else text.split("; ")

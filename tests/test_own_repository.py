@@ -396,7 +396,7 @@ TRIED: dict[str, tuple[str, str, str, str]] = {   # what is tried -> file, what 
     "an idle padding": ("utils.py", "[self.padding]*4", "[0]*4", "moves none of 64 images"),
     "a mirror in the crop": ("utils.py", "return x[image,", "x = x.flip(-1)\n        return x[image,", "mirrors 64 of 64 images"),
     "a small hole": ("utils.py", "first + self.size)", "first + 8)", "covers up to 8 x 8 px"),
-    "an endless import": ("utils.py", "MEAN, STD", "while True: pass\nMEAN, STD", "didn't end within"),
+    "an endless import": ("utils.py", "MEAN, STD = ", "while True: pass\nMEAN, STD = ", "didn't end within"),
     "a missing library": ("utils.py", "import copy", "import no_such_library", "imports no_such_library, which is not here"),
     "an error": ("utils.py", "import copy", "1/0", "raised ZeroDivisionError"),
     "an exit": ("utils.py", "import copy", "import os; os._exit(3)", "ended without an answer (exit code 3)"),
