@@ -24,8 +24,9 @@ import stamps
 OUT = stamps.ROOT/"build"/"student"
 TAG, TURN = "solution", "raise NotImplementedError(\"your turn\")"
 fold = re.compile(r"[ \t]*<details[^>]*>\s*<summary>\s*(?:Solution|Answer)\b.*?</summary>.*?</details>[ \t]*\n?", re.S)
+# Folds that give no solution away: they stay.
 ASIDES = ("What the notes say", "Where the rule comes from", "It never quite arrives", "Is a flat minimum a better one?",
-          "How the curves are computed")   # folds that give no solution away: they stay
+          "How the curves are computed", "Several layers, transformers, wrapped networks")
 kept = re.compile(rf"<details>\s*<summary>(?:{'|'.join(map(re.escape, ASIDES))})</summary>.*?</details>", re.S)
 _fence = re.compile(r"(?ms)^(`{3,}|~{3,}).*?^\1[ \t]*$")
 _open = re.compile(r"<details[^>]*>|</details>", re.I)

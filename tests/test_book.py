@@ -28,6 +28,11 @@ pytestmark = pytest.mark.usefixtures("site")
 
 # ---- the files
 
+# Still pictures in sight beside figures that move; a figure that sleeps keeps its own until it is woken.
+STILL = """() => [...document.querySelectorAll('.widget-still')].filter((e) =>
+  e.checkVisibility() && e.getClientRects().length && !e.closest('.cell, body').querySelector('.cc-wake')).length"""
+
+
 def test_every_page_of_the_toc_exists(site):
     assert not build.missing_pages(site)
 
@@ -188,7 +193,7 @@ def looked_at(v: "Visit", page: str, figures: int = 0) -> Iterator[str]:
             if wide > width: yield f"{at}: {wide} px wide: {v.page.evaluate(WIDEST)}"
             if (width, scheme) == (1300, "light"): yield from reading.faults(page, v.page.evaluate(reading.LOOK))
         if stretched := v.page.evaluate(STRETCHED): yield f"{at}: shown in another shape than they have: {stretched}"
-        drawn, still = v.page.locator(".widget-live > *").count(), v.page.locator(".widget-still:visible").count()
+        drawn, still = v.page.locator(".widget-live > *").count(), v.page.evaluate(STILL)
         if drawn < figures or (figures and still): yield f"{at}: {drawn} of {figures} moving figures are drawn, {still} still ones show"
         yield from (f"{at}: {what}" for what in v.trouble)
 
