@@ -23,7 +23,9 @@ from .app.config import CHANGEABLE, RECIPES, SETTINGS, Setting, TrainConfig, rec
 from .app.factory import find_lr
 from .app.main import ProcessLost, resume_run, run
 from .app.trainer import Interrupted, last_resort
-from .base.core import DataError, atomic_write, check_choice, write_text
+from cam_course.base.core import (
+    DataError, atomic_write, check_choice, get_device, resolve_precision, write_text,
+)
 from .cam_methods import CamMethod
 from .data import load_data
 from .training import TrainingDiverged
@@ -76,6 +78,9 @@ def _find_lr_command(
             raise FileExistsError(f"give another --out, for {str(file)!r} exists")
     if not picture.parent.is_dir():
         raise FileNotFoundError(f"make the folder first: there is no {str(picture.parent)!r}")
+    chosen = resolve_precision(config.precision, get_device(config.device))
+    if chosen.format != "fp16":  # the test's own is fp32 then
+        print(chosen)
     found = find_lr(config, num_iter, start_lr, end_lr, step_mode)
     rows = zip(found.lr.tolist(), found.loss.tolist(), found.smoothed.tolist(), strict=True)
     figure = found.plot()

@@ -4,7 +4,6 @@
 __all__ = ['build_optimizer', 'build_scheduler', 'build_transform', 'build_model', 'load_model', 'build_trainer', 'find_lr']
 
 # %% ../../nbs/app/factory.ipynb #9bu1ld02
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.optim import Optimizer
 
 from .config import TrainConfig
 from .trainer import TensorBoardLogger, Trainer
-from ..base.core import get_device, memory_format, seed_everything
+from ..base.core import get_device, memory_format, resolve_precision, seed_everything
 from ..base.geometric import AlternatingFlip, RandomCrop, RandomHorizontalFlip
 from ..base.weights import read_weights
 from ..base.whitened import WhitenedNet, WhitenedStem
@@ -165,11 +164,19 @@ def find_lr(
     step_mode: str = "linear",  # Smith's test; "exp": fastai's, which needs fewer steps
     **options: Any,  # of `LRFinder.range_test`
 ) -> LRFinderResult:
-    "A range test of the training that `config` describes: its net, optimizer, batches and augmentation (Smith 2017)."
+    """A range test of the training that `config` describes: its net, optimizer, batches and augmentation (Smith 2017).
+
+    It computes in bf16 where that training does, else in fp32 (fp16 would need the scaler of its losses).
+    """
     model, train, _ = _begin(config, load_images(config)[0])
     device = get_device(config.device)
+    half = resolve_precision(config.precision, device).format == "bf16"
     model = model.to(memory_format=memory_format(model, device))
     batches = DataBatches(train.to(device), config.batch_size, build_transform(config, train), seed=config.seed)
-    loss = partial(F.cross_entropy, label_smoothing=config.label_smoothing)
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+
     finder = LRFinder(model, build_optimizer(config, model), loss)
-    return finder.range_test(batches, start_lr, end_lr, num_iter, step_mode, **options)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=False):  # a cache would keep old weights
+        return finder.range_test(batches, start_lr, end_lr, num_iter, step_mode, **options)
