@@ -163,9 +163,11 @@ def pixel_bounds(
     `images + eps` in float32 is rounded, for many pixels out of the box. Here the bounds are computed in
     float64, with the rounding error (Knuth's TwoSum), and moved to the next float32 inside. So max|x' - x| <= eps holds
     in exact arithmetic, and also if the difference is taken in float32.
+    Raises `ValueError` for images that are not float32 in [0, 1], and for an eps outside [0, 1].
     """
-    x, radius = images.double(), _float32_below(eps)
-    high, low = (_toward_zero_from(x, sign*radius) for sign in (1, -1))
+    images, radius = _check_pixels(images), _float32_below(_check_size("eps", eps))
+    x = (images.cpu() if images.device.type == "mps" else images).double()  # Apple's GPUs have no float64
+    high, low = (_toward_zero_from(x, sign*radius).to(images.device) for sign in (1, -1))
     return low.clamp(min=0), high.clamp(max=1)
 
 
@@ -223,12 +225,13 @@ def _iterates(
     targets: Tensor | int | None, random_start: bool = False, seed: int = 0, scores: Scores = None,
 ) -> Iterator[Tensor]:
     "The images before the attack and after each of its steps."
+    net = ScoringNet(model, scores, gradients=True)  # once, not in each step
     images = _check_pixels(images)
+    images = images.to(next(net.model.parameters(), images).device)
     eps, alpha = _check_size("eps", eps), _check_size("alpha", alpha)
     steps = int(check_number("steps", steps, 1, integer=True))
     classes, sign = _aims(images, labels, targets)
     low, high = pixel_bounds(images, eps)
-    net = ScoringNet(model, scores, gradients=True)  # once, not in each step
     adv = _uniform_noise(images, eps, seed) if random_start else images.clone()
     yield adv
     flat = torch.ones(len(images), dtype=torch.bool, device=images.device)

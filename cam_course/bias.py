@@ -99,11 +99,17 @@ def rebalanced(
     seed: int = 0,
     cue: str = "cue",  # name in `data.extra`: (N,) the cue's value for each image
 ) -> ImageData:  # about as many images, with class and cue independent of each other
-    "Resample so that every pair of class and cue is equally frequent: rare ones are repeated, common ones left out."
-    value = data.extra[cue].to(data.y.device).long()
+    """Resample so that every pair of class and cue is equally frequent: rare ones are repeated, common ones left out.
+
+    Raises `ValueError` where images have no cue (-1), and where a pair never occurs.
+    """
+    value = torch.as_tensor(data.extra[cue], device=data.y.device).long()
+    if without := int((value < 0).sum()):
+        raise ValueError(f"{without} of {len(data)} images have no {cue} (-1): leave them out, "
+                         f"data.subset((data.extra[{cue!r}] >= 0).nonzero()[:, 0])")
     group = data.y*(int(value.max()) + 1) + value
     groups = [(group == g).nonzero()[:, 0] for g in group.unique()]
-    wanted = int(data.y.max() + 1)*len(value.unique())
+    wanted = len(data.y.unique())*len(value.unique())
     if len(groups) < wanted:
         raise ValueError(f"only {len(groups)} of {wanted} pairs of class and {cue} occur: what never occurs "
                          "can't be repeated, so collect some")

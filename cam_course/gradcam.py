@@ -237,6 +237,7 @@ def gradcam_steps(
     weights = gradients.mean((1, 2))
     weighted = weights[:, None, None]*activations
     summed = weighted.sum(0)
+    _check_finite([summed[None]])
     heat = normalize_maps([summed[None]], tuple(image.shape[-2:]))[0]
     return _Steps(row.detach()[0], activations, gradients, weights, weighted, summed, summed.clamp(min=0), heat)
 

@@ -130,6 +130,13 @@ case("only {} of {} pairs of class and {} occur: what never occurs can't be repe
      lambda _: with_pairs(collected(cued(1.0), cued(0.0))))
 
 
+@follows("{} of {} images have no {} (-1): leave them out, data.subset((data.extra[{}] >= 0).nonzero()[:, 0])")
+def cue_of_some():
+    drawn = shapes(200, seed=1, cue=0.5)   # ten classes, two of them with a cue
+    said = yield lambda: with_pairs(drawn)
+    assert with_pairs(eval(part(r"leave them out, (.+)$", said), {"data": drawn}))
+
+
 # ---- data, gallery
 
 def data(**options) -> ImageData: return ImageData(BYTES, LABELS, ("a", "b", "c"), **options)

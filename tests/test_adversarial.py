@@ -83,6 +83,16 @@ def test_the_box_is_the_largest_one(images, eps):
             assert bound == end or abs(Fraction(beyond) - Fraction(value)) > Fraction(float(radius))
 
 
+@pytest.mark.parametrize(("images", "eps", "message"), [
+    (torch.rand(1, 3, 4, 4), 8, "eps is in units of the full scale"),
+    (torch.full((1, 3, 4, 4), 128, dtype=torch.uint8), 8/255, "images/255"),
+    (torch.full((1, 3, 4, 4), 2.0), 8/255, r"not in \[0, 1\]"),
+])
+def test_the_box_is_of_pixels(images, eps, message):
+    with pytest.raises(ValueError, match=message):
+        pixel_bounds(images, eps)
+
+
 def test_plain_float32_would_leave_the_box(images):
     adv = (images + 8/255).clamp(0, 1)
     outside = (adv.double() - images.double()) > 8/255

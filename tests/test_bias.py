@@ -120,6 +120,16 @@ def test_what_never_occurs_cannot_be_repeated():
         rebalanced(shapes(40, classes=PAIR, cue=1.0))
 
 
+def test_images_without_a_cue_are_refused_and_other_classes_ask_for_nothing():
+    data = shapes(300, seed=2, cue=0.8)   # ten classes; -1 where there is no cue
+    with pytest.raises(ValueError, match=r"of 300 images have no cue \(-1\)"):
+        rebalanced(data)
+    some = data.subset((data.extra["cue"] >= 0).nonzero()[:, 0])
+    even = rebalanced(some)
+    pairs = {(int(y), int(c)) for y, c in zip(even.y, even.extra["cue"], strict=True)}
+    assert len(pairs) == 4 and len(even) == 4*(len(some)//4)
+
+
 def test_dye_lies_on_the_object_alone():
     data = shapes(300, seed=5, classes=PAIR)
     painted = _dyed(data, 0.9, seed=1)
