@@ -21,7 +21,7 @@ UNNAMED = {   # requirement -> what it is for; no import names it
     "ipykernel": "runs the notebooks", "pytest-cov": "make coverage: --cov",
     "pytest-xdist": "make test: -n 2", "wheel": "builds the wheel without a network",
     "types-requests": "mypy reads it", "types-tqdm": "mypy reads it"}
-PEERS = {"captum", "torch_lr_finder", "torchcam"}   # tests/bench/peers.txt
+PEERS = {"torch_lr_finder", "torchcam"}   # tests/bench/peers.txt
 
 
 def plain(name: str) -> str:
