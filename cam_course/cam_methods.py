@@ -25,11 +25,12 @@ def _hirescam(a: Tensor, g: Tensor) -> Tensor: return g
 def _layercam(a: Tensor, g: Tensor) -> Tensor: return g.clamp(min=0)
 
 def _xgradcam(a: Tensor, g: Tensor) -> Tensor:
-    return (g*a).sum((2, 3))/(a.sum((2, 3)) + 1e-7)  # grad-cam's 1e-7
+    total = a.sum((2, 3)) + 1e-7  # not 0 where a channel is silent
+    return (g*a).sum((2, 3))/total
 
 def _gradcamplusplus(a: Tensor, g: Tensor) -> Tensor:
     total = a.sum((2, 3), keepdim=True)
-    share = g**2/(2*g**2 + total*g**3 + 1e-6)  # and its 1e-6
+    share = g**2/(2*g**2 + total*g**3 + 1e-6)  # grad-cam's; not small where g < 0.01
     return (g.clamp(min=0)*share).sum((2, 3))
 
 # %% ../nbs/31_cam_methods.ipynb #425270ff
@@ -53,7 +54,7 @@ def _scorecam(look: Any, run: Callable, x: Tensor, masks: Tensor, n: int) -> Ten
     for some in masks.split(_ROWS):
         large = F.interpolate(some[:, None], x.shape[-2:], mode="bilinear", align_corners=True)
         low, high = large.amin((2, 3), keepdim=True), large.amax((2, 3), keepdim=True)
-        rows = run(x[n]*((large - low)/(high - low + 1e-8)).to(x.dtype))
+        rows = run(x[n]*((large - low)/(high - low + 1e-8)).to(x.dtype))  # 1e-8: a channel that is the same everywhere
         found.append(look.asked(rows.float(), torch.full((len(rows),), n, device=x.device)))
     return torch.cat(found).softmax(0)
 
@@ -190,8 +191,9 @@ class AnyCAM(GradCAM):
 
     "gradcam", "hirescam", "layercam", "gradcam++" and "xgradcam" take one backward pass for each class. "eigencam" takes
     none, and knows of no class. "scorecam" and "ablationcam" take a forward pass for each channel, for all classes
-    together. Equal to the grad-cam library (1.5.7) where that keeps its activations, but for two signs: Eigen-CAM's is
-    arbitrary there, and Ablation-CAM's is turned for a class whose score is below 0. Raises what `GradCAM` raises, and
+    together. Equal to the grad-cam library (1.5.7) where that keeps its activations, but for two signs (Eigen-CAM's is
+    arbitrary there, Ablation-CAM's is turned for a class whose score is below 0), and but for Ablation-CAM of a layer that
+    also gives negative numbers: there it takes a very low number for "nothing", and we take 0. Raises what `GradCAM` raises, and
     `ValueError` for an unknown method.
     """
 

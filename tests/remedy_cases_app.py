@@ -711,7 +711,7 @@ def put(file: str, *pairs: tuple[str, str]):
 def without_notebook(folder: Path) -> None: (folder/"assignment.ipynb").unlink()
 
 
-def no_told_step(folder: Path) -> None: ours.sub(folder, "main.py", 'parts["scheduler"].step(row["train_loss"])', "pass")
+def no_told_step(folder: Path) -> None: ours.sub(folder, "main.py", 'scheduler.step(row["train_loss"])', "pass")
 
 
 def unnamed_layer(folder: Path) -> None:

@@ -32,7 +32,7 @@ from cam_course.base.confusion import confusion_matrix
 from cam_course.base.core import check_run_name, create_run_dir, get_device, resolve_precision
 from cam_course.base.figures import bundle, show, style
 from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
-from cam_course.base.page_network import YourPicture, network_file
+from cam_course.base.page_network import TeachIt, YourPicture, network_file
 from cam_course.base.rendering import as_rgb
 from cam_course.base.shapes import draw_shapes
 from cam_course.base.target_layers import check_layer, suggest_layer
@@ -87,6 +87,12 @@ def a_title_a_picture():
     two = bytes(2*32*32*3)
     yield lambda: YourPicture(pixels=two, titles=["one"])
     assert YourPicture(pixels=two, titles=["one", "two"]).alt()
+
+
+@follows("names={}: give three, such as ['cup', 'pen', 'hand']")
+def three_names():
+    said = yield lambda: TeachIt(names=["cup", "pen"])
+    assert TeachIt(names=re.findall(r"'(\w+)'", said.partition("such as")[2])).names == ["cup", "pen", "hand"]
 
 
 @follows("a checkpoint can't hold {}, a {}: keep numbers and tensors")

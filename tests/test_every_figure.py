@@ -18,7 +18,15 @@ from cam_course.averages import BetaSlider, MouseSmoother, _noisy_wave
 from cam_course.base.cam_explorer import CamExplorer, explore_maps
 from cam_course.base.figures import Interactive, Tangent, bundle, stylesheet
 from cam_course.base.lr_curve import FourRules, LRFinderResult, _valley_loss
-from cam_course.base.page_network import AttackPicture, ForgetLayers, PaintOver, YourPhotograph, YourPicture
+from cam_course.base.page_network import (
+    AttackPicture,
+    ForgetLayers,
+    LiveRangeTest,
+    PaintOver,
+    TeachIt,
+    YourPhotograph,
+    YourPicture,
+)
 from cam_course.data import shapes
 from cam_course.descent import LearningRate, OneStep
 from cam_course.gallery import Misclassified, WouldYouKnow, practice_images
@@ -85,7 +93,7 @@ CHAPTERS: dict[str, list[Callable[[], Interactive]]] = {   # by the module
     "localisation": [map_threshold],
     "adversarial": [attack],
     "gallery": [would_you_know],
-    "laboratory": [YourPicture, ForgetLayers, PaintOver, AttackPicture, YourPhotograph],
+    "laboratory": [YourPicture, ForgetLayers, PaintOver, AttackPicture, YourPhotograph, LiveRangeTest, TeachIt],
 }
 KINDS = {f"{chapter}-{i}": cache(make) for chapter, makers in CHAPTERS.items() for i, make in enumerate(makers, 1)}
 

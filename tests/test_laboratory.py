@@ -16,14 +16,16 @@ from cam_course.base.figures import JS
 from cam_course.base.page_network import (
     AttackPicture,
     ForgetLayers,
+    LiveRangeTest,
     PaintOver,
+    TeachIt,
     YourPhotograph,
     YourPicture,
     figure_page,
     site_files,
 )
 
-KINDS = [YourPicture, ForgetLayers, PaintOver, AttackPicture, YourPhotograph]
+KINDS = [YourPicture, ForgetLayers, PaintOver, AttackPicture, YourPhotograph, LiveRangeTest, TeachIt]
 FIRST = "document.querySelector('.cc-readout')?.textContent.includes('%')"
 SLOW = 120_000   # ms: the machine has other work too
 
@@ -391,6 +393,122 @@ def test_a_photograph_two_maps_and_a_collage(browser, folder):
         waits(page, "peak in the upper left quarter")
         give(page, "red.png", image())
         waits(page, "red.png: ")
+
+
+# ---- 5: a range test that runs while one watches
+
+WATCH = """() => {
+  window.longest = 0;
+  new PerformanceObserver((list) => { for (const e of list.getEntries()) window.longest = Math.max(window.longest, e.duration); })
+    .observe({ type: 'longtask' });
+}"""
+
+
+def test_a_range_test_runs_and_trainings_follow(browser, folder):
+    "Two seeds, then three trainings: every rule stands in the plot, and the rates are a tenth of its rate, the rate, ten times it."
+    with awake(browser, of(folder, LiveRangeTest)) as page:
+        page.click("text=Train at")
+        trouble(page, "There is no rate yet. Run the test first.")
+        slide(page, "seeds", 2)
+        slide(page, "length", 60)
+        page.evaluate(WATCH)
+        page.click("text=Run the test")
+        waits(page, "Seed 1 of 2, step ")
+        assert page.inner_text(".cc-trouble") == ""
+        waits(page, "Seed 2 of 2, step ")
+        waits(page, "2 tests of at most 60 steps, batches of 32. The rules read: valley ")
+        for rule in ("valley", "steep", "slide", "minimum"): assert page.locator(f"svg text:has-text('{rule} ')").count() == 1
+        page.focus("input[data-trait=rule]:checked")
+        page.keyboard.press("ArrowRight")                     # steep
+        page.select_option("select[data-trait=schedule]", label="one-cycle")
+        page.click("text=Train at")
+        waits(page, "Training, step ")
+        waits(page, "After 60 steps, of 512 new pictures are right: ×0.1 (")
+        named = page.locator("svg").nth(1).locator("text.cc-name").all_text_contents()
+        rates = [float(t.split()[1].replace("−", "-")) for t in named]
+        assert len(rates) == 3 and sorted(rates) == pytest.approx([rates[1]/10, rates[1], rates[1]*10], rel=.1)
+        assert page.evaluate("window.longest") < 400           # bench_page_network.py holds it to 50 ms on an idle machine
+
+
+def test_a_range_test_can_be_stopped_and_survives_its_thread(browser, folder):
+    with awake(browser, of(folder, LiveRangeTest)) as page:
+        page.select_option("select[data-trait=optimizer]", label="Adam")
+        page.focus("text=Run the test")
+        page.keyboard.press("Enter")
+        waits(page, "Seed 1 of 3, step 5 of 60")
+        page.click("text=Stop")
+        waits(page, "The test was stopped before its end.")
+        page.click("text=Run the test")
+        waits(page, "Seed 1 of 3, step 3 of 60")
+        page.workers[0].evaluate("() => { setTimeout(() => { throw new Error('the end') }) }")
+        trouble(page, "The network's thread stopped. It was started again: go on.")
+        page.click("text=Run the test")
+        waits(page, "Seed 1 of 3, step 2 of 60")
+        slide(page, "seeds", 1)                               # what was running is over: another test is wanted
+        waits(page, "A net that guesses is right in 25 %")
+        page.errors[:] = [e for e in page.errors if "the end" not in e]
+
+
+# ---- 6: teach it
+
+def test_a_head_is_taught_and_a_planted_bias_is_found(browser, folder):
+    "With the mark in every disc it makes discs of most others, of far more than without; and the map says where."
+    with awake(browser, of(folder, TeachIt)) as page:
+        def fooled() -> tuple[int, int]:
+            words = said(page).partition("The mark makes disc of ")[2].split()
+            return int(words[0]), int(words[3])
+
+        page.click("text=Teach it")
+        trouble(page, "Give two classes a picture first")
+        page.click("text=Fill with drawn shapes")
+        waits(page, "24 pictures are ready")
+        page.click("text=Teach it")
+        waits(page, "Taught with 24 pictures: it gets 100 % of them right")
+        waits(page, "With the mark: ")
+        assert page.inner_text(".cc-trouble") == "" and page.locator(".cc-answer:visible").count() == 3
+        before, others = fooled()
+        page.check("input[data-trait=bias]")
+        page.click("text=Teach it")
+        waits(page, "the mark in every disc: it gets 100 % of them right")
+        waits(page, "With the mark: disc, ")
+        after, _ = fooled()
+        assert others == 16 and after > others/2 and after > before + 4, (before, after)
+        told = said(page).partition("With the mark: ")[2]
+        assert float(told.partition("; ")[2].partition(" %")[0]) > 50, told    # the quarter of the mark: 25 % of the picture
+        page.focus("input[data-trait=target]:checked")
+        page.keyboard.press("ArrowUp")
+        page.wait_for_function("document.querySelectorAll('figcaption')[1].textContent === 'with the mark: map for square'")
+
+
+def test_classes_of_ones_own(browser, folder):
+    "Named, drawn, dropped and added one by one; a worker that dies takes nothing along."
+    with awake(browser, of(folder, TeachIt)) as page:
+        page.fill("input[aria-label='name of class 1']", "line")
+        page.keyboard.press("Tab")
+        page.fill("input[aria-label='name of class 2']", "")
+        page.keyboard.press("Tab")                            # an empty name is the drawn one again
+        page.click("text=Blank sheet")
+        page.focus(".cc-brush")
+        for key in ("Space", "Shift+ArrowRight", "Space"): page.keyboard.press(key)
+        page.click("text=Add the picture to it")
+        waits(page, "1 picture is ready")
+        give(page, "red.png", image())
+        page.wait_for_function("document.querySelector('figcaption').textContent === 'red.png'")
+        page.locator("input[data-trait=teaching]").nth(1).check(force=True)
+        page.click("text=Add the picture to it")
+        waits(page, "2 pictures are ready")
+        rows = page.locator(".cc-note:has-text(' picture')").all_inner_texts()
+        assert [t.split(":")[0] for t in rows if ": " in t][-3:] == ["line", "square", "star"]
+        page.workers[0].evaluate("() => { setTimeout(() => { throw new Error('the end') }) }")
+        page.wait_for_timeout(300)
+        page.click("text=Teach it")
+        waits(page, "Taught with 2 pictures: it gets 100 %")
+        waits(page, "red.png: square, ")
+        give(page, "notes.txt", b"no picture", "text/plain")
+        trouble(page, "notes.txt is no picture that this browser can read")
+        page.click("text=Empty all")
+        waits(page, "Nothing is taught yet")
+        page.errors[:] = [e for e in page.errors if "the end" not in e]
 
 
 # ---- all of them

@@ -197,11 +197,11 @@ def once_an_epoch(f: Path) -> None:
 
 def never_stepped(f: Path) -> None:
     sub(f, "main.py", "scheduler.step()", "pass")
-    sub(f, "main.py", 'parts["scheduler"].step(row["train_loss"])', "pass")
+    sub(f, "main.py", 'scheduler.step(row["train_loss"])', "pass")
 
 
 def plateau_each_batch(f: Path) -> None:
-    sub(f, "main.py", 'parts["scheduler"].step(row["train_loss"])', "pass")
+    sub(f, "main.py", 'scheduler.step(row["train_loss"])', "pass")
     sub(f, "main.py", "            scheduler.step()  # it counts batches", "            scheduler.step()\n        scheduler.step(loss)")
 
 
@@ -209,18 +209,18 @@ def plateau_on_test(f: Path) -> None: sub(f, "main.py", '.step(row["train_loss"]
 
 
 def plateau_on_renamed_test(f: Path) -> None:
-    sub(f, "main.py", 'parts["scheduler"].step(row["train_loss"])',
-        'val = test\n            val_loss, _ = test_epoch(parts["model"], *val)\n            parts["scheduler"].step(val_loss)')
+    sub(f, "main.py", 'scheduler.step(row["train_loss"])',
+        'val = test\n            val_loss, _ = test_epoch(model, *val)\n            scheduler.step(val_loss)')
 
 
 def finder_on_test(f: Path) -> None:
-    sub(f, "main.py", "    parts, log, file = begin",
-        '    val_x, val_y = load("test")\n    find_lr(None, val_x, val_y)\n    parts, log, file = begin')
+    sub(f, "main.py", "    log, file = []",
+        '    val_x, val_y = load("test")\n    find_lr(None, val_x, val_y)\n    log, file = []')
 
 
 def finder_on_train_false(f: Path) -> None:
-    sub(f, "main.py", "    parts, log, file = begin",
-        "    held_out = DataLoader(CIFAR10('data', train=False))\n    lr_finder.range_test(held_out)\n    parts, log, file = begin")
+    sub(f, "main.py", "    log, file = []",
+        "    held_out = DataLoader(CIFAR10('data', train=False))\n    lr_finder.range_test(held_out)\n    log, file = []")
 
 
 def training_mode(f: Path) -> None: sub(f, "utils.py", "    model.eval()\n    parts", "    parts")
@@ -394,12 +394,12 @@ def test_nothing_is_run_without_the_word(mine, tmp_path, capsys):
 
 TRIED: dict[str, tuple[str, str, str, str]] = {   # what is tried -> file, what stands there, what is put there, what is said
     "an idle padding": ("utils.py", "[self.padding]*4", "[0]*4", "moves none of 64 images"),
-    "a mirror in the crop": ("utils.py", "return x[image,", "x = x.flip(-1)\n        return x[image,", "mirrors 64 of 64 images"),
-    "a small hole": ("utils.py", "first + self.size)", "first + 8)", "covers up to 8 x 8 px"),
+    "a mirror in the crop": ("utils.py", "return torch.st", "x = x.flip(-1)\n        return torch.st", "mirrors 64 of 64 images"),
+    "a small hole": ("utils.py", "self.size//2", "4", "covers up to 8 x 8 px"),
     "an endless import": ("utils.py", "MEAN, STD = ", "while True: pass\nMEAN, STD = ", "didn't end within"),
-    "a missing library": ("utils.py", "import copy", "import no_such_library", "imports no_such_library, which is not here"),
-    "an error": ("utils.py", "import copy", "1/0", "raised ZeroDivisionError"),
-    "an exit": ("utils.py", "import copy", "import os; os._exit(3)", "ended without an answer (exit code 3)"),
+    "a missing library": ("utils.py", "from pathlib", "import no_such_library\nfrom pathlib", "imports no_such_library, which"),
+    "an error": ("utils.py", "from pathlib import Path", "1/0", "raised ZeroDivisionError"),
+    "an exit": ("utils.py", "from pathlib import Path", "import os; os._exit(3)", "ended without an answer (exit code 3)"),
     "eleven classes": ("models/resnet.py", "classes=10", "classes=11", "makes (2, 11) of 2 images"),
     "a coarse stem": ("models/resnet.py", "(3, width, 3, padding=1", "(3, width, 3, 2, padding=1", "layer3 has maps of 4 x 4 px"),
 }
@@ -498,8 +498,8 @@ def test_its_tests_say_how_far_one_is(tmp_path):
 WRONG = {   # a slip in the finished files -> the test that notices
     "test_numbers_of_weights": ("models/resnet.py", "3, stride, 1, bias=False", "3, stride, 1"),
     "test_map_of_layer3_is_8_by_8": ("models/resnet.py", "blocks[2], 2)", "blocks[2], 1)"),
-    "test_crop_moves_each_image_its_own_way": ("utils.py", "(2, n, 1, 1, 1)", "(2, 1, 1, 1, 1)"),
-    "test_cutout_covers_16_by_16": ("utils.py", "first + self.size)", "first + 8)"),
+    "test_crop_moves_each_image_its_own_way": ("utils.py", "corners.tolist()", "corners[:1].tolist()*len(x)"),
+    "test_cutout_covers_16_by_16": ("utils.py", "self.size//2", "4"),
     "test_predict_is_in_eval_mode": ("utils.py", "    model.eval()\n    parts", "    parts"),
     "test_an_epoch_learns_and_steps_the_schedule": ("main.py", "            scheduler.step()  # it", "            pass  # it"),
 }

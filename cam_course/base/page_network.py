@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .core import check_choice
+from .core import check_choice, check_number
 from .figures import JS, Interactive, bundle
 from .mobilenet import MobileNetV2, mobilenet_v2
 from .rendering import enlarge, heat_map, image_strip
+from .shapes import draw_shapes
 from .weights import read_weights
 
 if TYPE_CHECKING:
@@ -258,14 +259,15 @@ class _Sleeping(Interactive):
 
     js = "net/wake.js"
     scene: ClassVar[str] = ""  # the module that is loaded when the reader wakes the figure
-    net: str = "cifar10_jpeg"  # one of the networks that come with the library
+    worker: ClassVar[str] = "net/worker.js"  # the program of its thread
+    net: str = "cifar10_jpeg"  # one of the networks that come with the library; "": none
     title: str = ""
     files: list = ()  # what it asks for when it is woken
     size: int = 0  # bytes, of the files
     colors: bytes = b""  # (256, 3), the color map
 
     def __post_init__(self) -> None:
-        self.files = [self.scene, "net/worker.js", f"{self.net}.net", *self._more()]
+        self.files = [self.scene, self.worker, *([f"{self.net}.net"] if self.net else []), *self._more()]
         self.size = sum(len(self.file(name)) for name in self.files)
         self.colors = heat_map(np.arange(256)[None]/255).tobytes()
 
@@ -423,9 +425,74 @@ class YourPhotograph(_Sleeping):
         shown = [_square(stem, 224) for stem in list(_PHOTOGRAPHS)[:3]]
         return image_strip(shown, [(title, "") for title in list(_PHOTOGRAPHS.values())[:3]], self.title, panel=2.0)
 
+# %% ../../nbs/base/page_network.ipynb #pnlearn2
+class LiveRangeTest(_Sleeping):
+    "A range test that runs while the reader watches: a small net on drawn shapes, trained in the page; then trainings at what the rules say."
+
+    scene = "net/live_range.js"
+    worker = "net/range_worker.js"
+    net: str = ""
+    title: str = "A range test that runs while you watch"
+    optimizer: str = "momentum"  # "sgd", "momentum", "nesterov", "rmsprop", "adam" or "lion"
+    rule: str = "valley"  # whose rate is trained with
+    schedule: str = "constant"  # of the trainings; also "one-cycle", "cosine", "step" and "WSD"
+    steps: int = 60  # of a test, 40 to 140; batches of 32
+    seeds: int = 3  # tests, 1 to 5
+    length: int = 120  # steps of a training, 60 to 300
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("optimizer", self.optimizer, ["sgd", "momentum", "nesterov", "rmsprop", "adam", "lion"])
+        check_choice("rule", self.rule, ["valley", "steep", "slide", "minimum"])
+        check_choice("schedule", self.schedule, ["constant", "one-cycle", "cosine", "step", "WSD"])
+        for name, low, high in (("steps", 40, 140), ("seeds", 1, 5), ("length", 60, 300)):
+            check_number(name, getattr(self, name), low, high, integer=True)
+
+    def alt(self) -> str:
+        return (f"{self.title}. Four drawn shapes: a disc, a square, a star and a cross. Awake, the page trains a small net to tell them "
+                "apart, with a rate that grows at each step, and reads a learning rate off the losses.")
+
+    def still(self) -> "Figure":
+        drawn = draw_shapes(4, seed=6, classes=["disc", "square", "star", "cross"], cue=1.0)
+        shown = [enlarge(drawn.x[i].permute(1, 2, 0).numpy()) for i in drawn.y.argsort()]
+        return image_strip(shown, [(name, "") for name in drawn.class_names], self.title, panel=1.6)
+
+
+class TeachIt(_Cifar):
+    "Three classes of the reader's own, a few pictures each, and a last layer trained in the page; a bias to plant, and to find in the map."
+
+    scene = "net/teach.js"
+    title: str = "Teach it: three classes, a few pictures each"
+    names: list = ("disc", "square", "star")  # three; the pictures that the page draws are these
+    teaching: int = 0  # class that gets the next picture
+    drawing: bool = False  # a pen on the picture
+    bias: bool = False  # a mark in each picture of the first class
+    optimizer: str = "momentum"  # "sgd", "momentum", "nesterov", "rmsprop", "adam" or "lion"
+    lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.names) != 3:
+            raise ValueError(f"names={list(self.names)!r}: give three, such as ['cup', 'pen', 'hand']")
+        self.names = [str(name) for name in self.names]
+        check_choice("optimizer", self.optimizer, ["sgd", "momentum", "nesterov", "rmsprop", "adam", "lion"])
+        check_number("lr", self.lr, 0, open_low=True)
+
+    def alt(self) -> str:
+        return (f"{self.title}. A disc with a magenta square in the corner, a square and a star, without it. Awake, the page learns three "
+                "classes from such pictures, or from the reader's own, and shows where it looks.")
+
+    def still(self) -> "Figure":
+        drawn = draw_shapes(3, seed=3, classes=["disc", "square", "star"], distractors=0)
+        shown = drawn.x[drawn.y.argsort()].permute(0, 2, 3, 1).numpy()
+        shown[0, :12, :12] = (255, 0, 255)  # the mark that net/mark.js plants
+        captions = [("disc", "with the mark"), ("square", ""), ("star", "")]
+        return image_strip([enlarge(p) for p in shown], captions, self.title, panel=2.0)
+
 # %% ../../nbs/base/page_network.ipynb #94af414d
 def site_files() -> dict[str, str]:
     "What a site puts into `_static/nets`, by file name: each file that a figure may ask for, as a script that hands it over."
-    names = dict.fromkeys(n for kind in (YourPicture, ForgetLayers, PaintOver, AttackPicture, YourPhotograph) for n in kind().files)
+    kinds = (YourPicture, ForgetLayers, PaintOver, AttackPicture, YourPhotograph, LiveRangeTest, TeachIt)
+    names = dict.fromkeys(n for kind in kinds for n in kind().files)
     return {f"{name.replace('/', '-')}.js": f"camCourseFile({json.dumps(name)}, {json.dumps(_as_text(name, page_file(name)))});"
             for name in names}

@@ -36,7 +36,7 @@ const divided = (square, eps) => {
   let s = 0;
   return (g) => { s = square(s, g); return [g / (Math.sqrt(s) + eps), 1 / (Math.sqrt(s) + eps)]; };
 };
-const DIRECTIONS = {
+export const DIRECTIONS = {
   sgd: () => (g) => [g, 1],
   momentum: (mu = 0.9) => { let v = 0; return (g) => [(v = mu * v + g), 1]; },
   nesterov: (mu = 0.9) => { let v = 0; return (g) => { v = mu * v + g; return [g + mu * v, 1]; }; },

@@ -2,11 +2,15 @@
 import { softmax, Network } from "./engine.js";
 import { attackStep, equalNoise, forgetful, gradCam, occlusion, rankCorrelation, shuffled, weighted } from "./explain.js";
 import { asBytes } from "./files.js";
+import { featuresOf, taughtHead, withHead } from "./head.js";
+import { cornerShare, planted } from "./mark.js";
+import { rest, serve } from "./serve.js";
+import { drawnShapes } from "./shapes.js";
 import { readNet } from "./weights.js";
 import { squareOf } from "./pixels.js";
 
 let file, net, blank;                                      // what is open; the same with its numbers shuffled
-const rest = () => new Promise((go) => setTimeout(go));    // lets the next question in
+const side = () => file.graph.input[1];
 
 /** Answers, chosen class (the surest one for null) and its maps at `stages`. */
 function look(network, pixels, target, stages) {
@@ -60,15 +64,34 @@ const ANSWERS = {
     const before = look(net, pixels, target, [stage]), seen = look(forgetful(net, blank, count), pixels, before.target, [stage]);
     return { ...seen, before, count, stage, alike: rankCorrelation(seen.maps[0].map, before.maps[0].map) };
   },
+
+  /** Pictures to teach with, the names in turn. */
+  examples: ({ seed, names, count }) => drawnShapes(seed, names, count, { side: side(), strokes: 0 }),
+
+  /** A new last layer from labeled pictures; with `biased` all of the first class get the mark. `fooled`: how many of the others it moves there. */
+  async teach({ pictures, labels, classes, biased, ...how }) {
+    const features = [];
+    for (const [i, planes] of pictures.entries()) {
+      features.push(featuresOf(net, biased && !labels[i] ? planted(planes, side()) : planes));
+      await rest();
+    }
+    const head = taughtHead(features, labels, classes, how), taught = withHead(net, head);
+    let fooled = 0, others = 0;
+    for (const [i, planes] of pictures.entries()) {
+      if (!labels[i]) continue;
+      const [first, ...more] = taught.forward(planted(planes, side()));
+      others++;
+      fooled += more.every((v) => v < first);
+      await rest();
+    }
+    return { ...head, fooled, others };
+  },
+
+  /** A picture as it is, and with the mark: answers of a taught head, their maps, and how much of each map lies where the mark is. */
+  judge({ pixels, head, target, stage }) {
+    const taught = withHead(net, head), seen = [pixels, planted(pixels, side())].map((planes) => look(taught, planes, target, [stage]));
+    return seen.map((s) => ({ ...s, corner: cornerShare(s.maps[0]) }));
+  },
 };
 
-let newest = 0;
-self.onmessage = async ({ data: { id, call, args } }) => {
-  if (call !== "open") newest = id;
-  try {
-    const answer = await ANSWERS[call](args, (part) => self.postMessage({ id, part }), () => newest === id);
-    self.postMessage({ id, answer });
-  } catch (error) {
-    self.postMessage({ id, error: String(error?.message ?? error), kind: error?.name });
-  }
-};
+serve(ANSWERS);
