@@ -25,8 +25,7 @@ def _hirescam(a: Tensor, g: Tensor) -> Tensor: return g
 def _layercam(a: Tensor, g: Tensor) -> Tensor: return g.clamp(min=0)
 
 def _xgradcam(a: Tensor, g: Tensor) -> Tensor:
-    total = a.sum((2, 3)) + 1e-7  # not 0 where a channel is silent
-    return (g*a).sum((2, 3))/total
+    return (g*a).sum((2, 3))/(a.sum((2, 3)) + 1e-7)  # 1e-7: silent channels
 
 def _gradcamplusplus(a: Tensor, g: Tensor) -> Tensor:
     total = a.sum((2, 3), keepdim=True)
