@@ -29,7 +29,7 @@ def _xgradcam(a: Tensor, g: Tensor) -> Tensor:
 
 def _gradcamplusplus(a: Tensor, g: Tensor) -> Tensor:
     total = a.sum((2, 3), keepdim=True)
-    share = g**2/(2*g**2 + total*g**3 + 1e-6)  # grad-cam's; not small where g < 0.01
+    share = g**2/(2*g**2 + total*g**3 + 1e-6)  # grad-cam's; large if g < .01
     return (g.clamp(min=0)*share).sum((2, 3))
 
 # %% ../nbs/31_cam_methods.ipynb #425270ff
