@@ -1,11 +1,15 @@
 "Tables made of run folders: the command repeats the run, and what doesn't belong together isn't averaged."
 import dataclasses
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from cam_course import __main__ as shell
 from cam_course.app.config import recipe
 from cam_course.app.experiments import _mean_sd, read_finished, results_table, run_command, sweep, sweep_folder
+from cam_course.data import shapes
 
 run_folder = type("Run", (), {"folder": "runs/none"})
 SMALL = {"dataset": "shapes", "n_train": 120, "n_test": 60, "width": 2, "epochs": 1, "batch_size": 40, "precision": "fp32"}
@@ -71,3 +75,25 @@ def test_unfinished_and_nameless_runs(runs, tmp_path):
 
 def test_a_single_run_has_no_deviation():
     assert _mean_sd([0.5]) == "50.00 % (1)" and _mean_sd([0.5, 0.6]) == "55.00 ± 7.07 % (2)"
+
+
+def test_each_original_finds_its_compressed_copy(tmp_path):
+    "book/copy_cost.py: what the JPEG copy costs is counted over pairs of the same image."
+    import copy_cost
+    original = shapes(60, seed=1).x
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    copy = []
+    for x in original[order]:
+        Image.fromarray(x.permute(1, 2, 0).numpy()).save(tmp_path/"one.jpg", quality=75)
+        copy.append(torch.from_numpy(np.array(Image.open(tmp_path/"one.jpg"))).permute(2, 0, 1))
+    for k in (0, 1):  # row n is image n
+        rows = original[30*k:30*(k + 1)].permute(0, 2, 3, 1).reshape(30, 1024, 3).numpy()
+        Image.fromarray(rows).save(tmp_path/f"strip_{k}.png")
+    read = copy_cost.read_strips(tmp_path)
+    assert torch.equal(read, original)
+    number = copy_cost.paired(read, torch.stack(copy))
+    assert torch.equal(order[number], torch.arange(60)) and not torch.equal(number, torch.arange(60))
+    with pytest.raises(SystemExit, match="not images of one data set"):
+        copy_cost.paired(shapes(20, seed=2).x, torch.stack(copy))
+    with pytest.raises(SystemExit, match="no PNG file"):
+        copy_cost.read_strips(tmp_path/"empty")
