@@ -78,7 +78,7 @@ def write_all(out: Path = OUT, folder: Path = stamps.NBS) -> list[Path]:
 START, OWN = stamps.ROOT/"cam_course"/"start", "Your own repository in an afternoon"
 BY_HAND = ("assignment.ipynb.txt", "test_progress.py.txt")
 OPEN = 'raise NotImplementedError("your turn")'
-LEFT = {"train_transform": "None  # your turn: crop, cut out, then as test images", "test_transform": "None  # your turn"}
+LEFT = {"train_transform": "None  # your turn: crop, then as test images, then cut out", "test_transform": "None  # your turn"}
 _block = re.compile(r"%%writefile (-a )?(\S+)\n")
 
 

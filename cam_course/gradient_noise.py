@@ -63,6 +63,38 @@ def noise_floor(
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(room > 0, sd**2*a*(1 + b)/(2*size*(1 - b)*room), np.inf)[()]
 
+# %% ../nbs/22_gradient_noise.ipynb #497f0dc6
+def grow_batch(
+    phases: Sequence[tuple[float, int]],   # (learning rate, examples) of each phase, the first rate being the highest
+    batch_size: int,                       # of the first phase
+    max_batch: int | None = None,          # memory; once it is reached the rate falls instead
+) -> list[tuple[float, int, int]]:         # (learning rate, batch size, updates) of each phase
+    "The same noise scale lr / batch in each phase, by a larger batch instead of a smaller rate (Smith et al. 2018)."
+    first, out = phases[0][0], []
+    for lr, examples in phases:
+        batch = max(1, round(batch_size*first/lr))
+        if max_batch is not None: batch = min(batch, max(max_batch, batch_size))
+        out.append((lr*batch/batch_size, batch, max(1, round(examples/batch))))
+    return out
+
+# %% ../nbs/22_gradient_noise.ipynb #22cr1tfn
+def critical_batch(
+    batches: ArrayLike,    # examples a step, two different sizes at least
+    updates: ArrayLike,    # how many updates each one needed to the same loss, each at its best rate; inf: never
+) -> tuple[float, float]:  # the fewest updates that any batch needs, and the critical batch
+    """Least-squares fit of log updates to `fewest*(1 + critical/batch)` (McCandlish et al. 2018).
+
+    At the critical batch twice the fewest updates and twice the fewest examples are needed.
+    """
+    from scipy.optimize import least_squares
+    b, n = (np.asarray(v, dtype=np.float64) for v in (batches, updates))
+    use = np.isfinite(n) & (n > 0)
+    b, n = b[use], n[use]
+    if len(np.unique(b)) < 2: raise ValueError(f"needs two batch sizes or more that arrived, got {len(np.unique(b))}")
+    off = lambda p: np.log(n) - p[0] - np.log1p(np.exp(p[1])/b)
+    fewest, critical = np.exp(least_squares(off, [np.log(n.min()), np.log(np.sqrt(b.min()*b.max()))]).x)
+    return float(fewest), float(critical)
+
 # %% ../nbs/22_gradient_noise.ipynb #22n0isew
 class NoiseFloor(Interactive):
     "A noisy descent on the loss w²/2, its mean loss and its floor; sliders for the rate, the batch and the momentum."
@@ -130,35 +162,3 @@ def _draw_floor(figure: NoiseFloor) -> "Figure":
     fig.suptitle(f"Rate {figure.lr:g}, batch {figure.batch:g}, β = {figure.beta:.2f}: noise floor at a loss of {floor:.2g}",
                  x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     return fig
-
-# %% ../nbs/22_gradient_noise.ipynb #497f0dc6
-def grow_batch(
-    phases: Sequence[tuple[float, int]],   # (learning rate, examples) of each phase, the first rate being the highest
-    batch_size: int,                       # of the first phase
-    max_batch: int | None = None,          # memory; once it is reached the rate falls instead
-) -> list[tuple[float, int, int]]:         # (learning rate, batch size, updates) of each phase
-    "The same noise scale lr / batch in each phase, by a larger batch instead of a smaller rate (Smith et al. 2018)."
-    first, out = phases[0][0], []
-    for lr, examples in phases:
-        batch = max(1, round(batch_size*first/lr))
-        if max_batch is not None: batch = min(batch, max(max_batch, batch_size))
-        out.append((lr*batch/batch_size, batch, max(1, round(examples/batch))))
-    return out
-
-# %% ../nbs/22_gradient_noise.ipynb #22cr1tfn
-def critical_batch(
-    batches: ArrayLike,    # examples a step, two different sizes at least
-    updates: ArrayLike,    # how many updates each one needed to the same loss, each at its best rate; inf: never
-) -> tuple[float, float]:  # the fewest updates that any batch needs, and the critical batch
-    """Least-squares fit of log updates to `fewest*(1 + critical/batch)` (McCandlish et al. 2018).
-
-    At the critical batch twice the fewest updates and twice the fewest examples are needed.
-    """
-    from scipy.optimize import least_squares
-    b, n = (np.asarray(v, dtype=np.float64) for v in (batches, updates))
-    use = np.isfinite(n) & (n > 0)
-    b, n = b[use], n[use]
-    if len(np.unique(b)) < 2: raise ValueError(f"needs two batch sizes or more that arrived, got {len(np.unique(b))}")
-    off = lambda p: np.log(n) - p[0] - np.log1p(np.exp(p[1])/b)
-    fewest, critical = np.exp(least_squares(off, [np.log(n.min()), np.log(np.sqrt(b.min()*b.max()))]).x)
-    return float(fewest), float(critical)

@@ -720,7 +720,7 @@ def unnamed_layer(folder: Path) -> None:
 
 
 def one_picture(folder: Path) -> None:
-    for picture in ("![Loss and accuracy](images/curves.png)", "![Ten misclassified images](images/misclassified.png)"):
+    for picture in ("![Losses of training and test](images/curves.png)", "![Ten misclassified images](images/misclassified.png)"):
         ours.sub(folder, "README.md", picture, "")
 
 

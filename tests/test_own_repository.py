@@ -232,8 +232,9 @@ def no_curves(f: Path) -> None: notebook(f, 'curves("images/curves.png", log)', 
 def six(f: Path) -> None: notebook(f, "n=10", "n=6")
 
 
-def own_cams(f: Path) -> None: sub(f, "utils.py", "from pytorch_grad_cam import GradCAM", "from gradcam import GradCAM") or [
-    sub(f, "utils.py", f"from pytorch_grad_cam.utils.{name}", f"from gradcam.{name}") for name in ("image", "model_targets")]
+def own_cams(f: Path) -> None:
+    for name in ("pytorch_grad_cam", "pytorch_grad_cam.utils.model_targets"):
+        sub(f, "utils.py", f"from {name} import", f"from {name.replace('pytorch_grad_cam', 'gradcam')} import")
 
 
 def blank_maps(f: Path) -> None: notebook(f, "# notebook: their Grad-CAMs", "# notebook: their Grad-CAMs", outputs=[png(None)])
@@ -498,7 +499,7 @@ def test_its_tests_say_how_far_one_is(tmp_path):
 WRONG = {   # a slip in the finished files -> the test that notices
     "test_numbers_of_weights": ("models/resnet.py", "3, stride, 1, bias=False", "3, stride, 1"),
     "test_map_of_layer3_is_8_by_8": ("models/resnet.py", "blocks[2], 2)", "blocks[2], 1)"),
-    "test_crop_moves_each_image_its_own_way": ("utils.py", "corners.tolist()", "corners[:1].tolist()*len(x)"),
+    "test_crop_moves_each_image_its_own_way": ("utils.py", "zip(x, corners)", "zip(x, corners[:1]*len(x))"),
     "test_cutout_covers_16_by_16": ("utils.py", "self.size//2", "4"),
     "test_predict_is_in_eval_mode": ("utils.py", "    model.eval()\n    parts", "    parts"),
     "test_an_epoch_learns_and_steps_the_schedule": ("main.py", "            scheduler.step()  # it", "            pass  # it"),
