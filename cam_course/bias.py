@@ -62,6 +62,9 @@ def _check_twins(agree: ImageData, against: ImageData) -> None:
     for name, data in {"agree": agree, "against": against}.items():
         if data.masks is None or "cue_mask" not in data.extra:
             raise ValueError(f"{name} has no masks or no extra['cue_mask']: draw it with shapes(..., cue=...)")
+        found, wanted = tuple(data.extra["cue_mask"].shape), (len(data), *data.x.shape[2:])
+        if found != wanted:
+            raise ValueError(f"{name}.extra['cue_mask'] must have shape (N, H, W), here {wanted}, got {found}")
     alike = agree.x.shape == against.x.shape and torch.equal(agree.y, against.y)
     if not alike or not torch.equal(agree.masks, against.masks):
         raise ValueError("agree and against must be the same images but for the cue: draw both with the same seed")

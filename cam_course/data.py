@@ -125,9 +125,13 @@ def _check_parts(data: ImageData) -> None:
     for name in ("mean", "std"):
         if (value := getattr(data, name)) is not None and len(value) != x.shape[1]:
             raise ValueError(f"{name}={value!r}: give {x.shape[1]} numbers, one for each channel")
-    masks = data.masks
-    if masks is not None and (masks.dtype != torch.bool or masks.ndim != 4 or masks.shape[::2] != x.shape[::2]):
-        raise ValueError(f"masks must be bool (N, objects, H, W), got {masks.dtype} of shape {tuple(masks.shape)}")
+    masks, fits = data.masks, False
+    if isinstance(masks, Tensor) and masks.dtype == torch.bool and masks.ndim == 4:
+        fits = (len(masks), *masks.shape[2:]) == (len(x), *x.shape[2:])
+    if masks is not None and not fits:
+        what = f"{masks.dtype} of shape {tuple(masks.shape)}" if isinstance(masks, Tensor) else type(masks).__name__
+        wanted = f"({len(x)}, objects, {x.shape[2]}, {x.shape[3]})"
+        raise ValueError(f"masks must be bool (N, objects, H, W), here {wanted}, got {what}")
 
 
 def _stratified(y: Tensor, held_out: int | float, seed: int) -> Tensor:  # (N,) bool

@@ -1,5 +1,7 @@
 """cam_course.bias against networks whose attention is known by construction, and what it refuses."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -93,6 +95,8 @@ def test_twins_must_be_twins():
     for one, two, says in ((agree.subset(slice(6)), against, "same images but for the cue"),
                            (agree, against.subset(torch.arange(11, -1, -1)), "same images but for the cue"),
                            (shapes(4, classes=PAIR), against, r"agree has no masks or no extra\['cue_mask'\]"),
+                           (agree, replace(against, extra={**against.extra, "cue_mask": against.extra["cue_mask"][..., 1:]}),
+                            r"against.extra\['cue_mask'\] must have shape \(N, H, W\), here \(12, 16, 16\), got \(12, 16, 15\)"),
                            (agree, shapes(4, classes=PAIR), "against has no masks")):
         with pytest.raises(ValueError, match=says): audit(net, one, two, unit, "0")
 

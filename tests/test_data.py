@@ -48,6 +48,8 @@ def test_statistics_are_those_of_all_pixels():
         ({"masks": torch.ones(4, 1, 7, 8, dtype=torch.bool)}, "masks must be bool"),
         ({"masks": torch.ones(3, 1, 8, 8, dtype=torch.bool)}, "masks must be bool"),
         ({"masks": torch.ones(4, 1, 8, 8)}, "masks must be bool"),
+        ({"masks": torch.ones(4, 1, 8, 7, dtype=torch.bool)}, r"here \(4, objects, 8, 8\), got torch.bool of shape \(4, 1, 8, 7\)"),
+        ({"masks": [[True]]}, "masks must be bool .* got list"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes, text):
