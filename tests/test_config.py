@@ -113,6 +113,8 @@ T16_BENEATH = {
     "epoch_batches seed": (lambda: batch(seed="a"), "seed must be a whole number >= 0, got 'a'"),
     "epoch_batches size": (lambda: batch(batch_size=0), "batch_size must be a whole number >= 1, got 0"),
     "epoch_batches start": (lambda: batch(start=-1), "start must be a whole number >= 0, got -1"),
+    "epoch_batches rank": (lambda: batch(share=(4, 4)), "rank of share must be a whole number >= 0 and <= 3, got 4"),
+    "epoch_batches processes": (lambda: batch(share=(0, 9)), "processes of share must be a whole number >= 1 and <= 8, got 9"),
     "predict": (lambda: predict(ResNet18(width=2), images(4), batch_size=-1), "batch_size must be a whole number >= 1"),
     "train_step": (lambda: train_step(*[None]*6, clip_norm=-1), "clip_norm must be a number > 0, got -1"),
     "Trainer seed": (lambda: trainer(seed=-1), "seed must be a whole number >= 0, got -1"),

@@ -712,8 +712,10 @@ def _batches(trainer: Trainer, start: int, share: tuple[int, int]) -> Iterator[t
     for x, y in t.train.epoch(t.seed, t.epoch, start):
         if y.device.type == "cpu" and not 0 <= int(y.min()) <= int(y.max()) < t.outputs:
             raise ValueError(f"train: labels go from {int(y.min())} to {int(y.max())}, but the net has {t.outputs} outputs, for 0 to {t.outputs - 1}")
+        if parts > len(y):
+            raise ValueError(f"train: a batch of {len(y)} can't be shared by {parts} processes: make the DataLoader with drop_last=True")
         if parts > 1:
-            x, y = (tree_map_only(Tensor, lambda v: v.chunk(parts)[rank], part) for part in (x, y))
+            x, y = (tree_map_only(Tensor, lambda v: v.tensor_split(parts)[rank], part) for part in (x, y))
         yield moved(t.normalize(moved(x, t.device)), t.device, t.memory_format), y.to(t.device, non_blocking=True)
 
 
