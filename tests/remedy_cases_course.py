@@ -22,6 +22,7 @@ import cam_course
 from cam_course import photographs as ph
 from cam_course.adversarial import PixelModel, accuracy_under, fgsm
 from cam_course.app.trainer import Trainer
+from cam_course.base.weights import write_weights
 from cam_course.bias import _check_twins, rebalanced
 from cam_course.cam_methods import AnyCAM
 from cam_course.data import ImageData, from_dataset, from_folder, load_data, opened, shapes
@@ -563,10 +564,12 @@ def tiny_images():
 
 @follows("weights {} have {}={}, not {}: leave {} out")
 def other_net_than_the_weights():
-    given = {"norm": "layer"}
-    said = yield lambda: ResNet18(weights="cifar10_jpeg", **given)
-    del given[part(r"leave (\w+) out", said)]
-    assert ResNet18(weights="cifar10_jpeg", **given).about
+    file, layered = room()/"layered.safetensors", ResNet18(width=2, norm="layer")
+    write_weights(file, layered.state_dict(), **layered.architecture())
+    for weights, given in (("cifar10_jpeg", {"norm": "layer"}), (file, {"norm": "batch"}), (file, {"width": 64})):
+        said = yield lambda weights=weights, given=given: ResNet18(weights=weights, **given)
+        del given[part(r"leave (\w+) out", said)]
+        assert ResNet18(weights=weights, **given).about
 
 
 @follows("weights {} know {} classes: the last layer, for {}, is new; train it")
