@@ -186,18 +186,20 @@ def shapes(
 
 # %% ../nbs/10_data.ipynb #b00ad674
 def _plain(image: "Picture") -> "Picture":
-    "A PIL image of any kind as mode L or RGB: upright, transparency on white, 16 bits to 8. No floats: `ValueError`."
+    """A PIL image of any kind as mode L or RGB: upright, transparency on white, 16 bits to 8.
+
+    Whole numbers of 32 bits (mode I) are 16 bits in a picture that was read from PNG, PGM or PPM, which have no more. Any other's
+    range isn't known, nor that of floats: `ValueError`.
+    """
     from PIL import Image, ImageOps
 
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if image.mode in ("F", "I") and not deep:
+        raise ValueError(f"a 32-bit image (mode {image.mode}) has no known range: save it with 8 or 16 bits, or give image.convert('L') "
+                         "if it goes from 0 to 255")
     image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError("a 32-bit float image has no known range: save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"values from {values.min()} to {values.max()} fit neither 8 nor 16 bits")
-        eight = image.mode == "I" and values.max() <= 255  # whole numbers of 32 bits: how many are used says the picture
-        return Image.fromarray((values if eight else values >> 8).astype(np.uint8))
+    if deep:
+        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
     if image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))

@@ -171,12 +171,14 @@ case("its label has shape {}: give one whole number", lambda: taken(BYTES, F.one
 case("its label is {}: give a whole number", lambda: taken(BYTES, [0.5, 1.0]), lambda _: taken(BYTES, [1.0, 2]))
 
 
-@follows("a 32-bit float image has no known range: save it with 8 or 16 bits")
-def float_pictures():
+@follows("a 32-bit image (mode {}) has no known range: save it with 8 or 16 bits, or give image.convert('L') if it goes from 0 to 255")
+def wide_pictures():
     values = 255*IMAGES[0, 0].numpy()
-    yield lambda: from_dataset([(Image.fromarray(values), 0)])
     eight, sixteen = (from_dataset([(Image.fromarray(v), 0)]).x for v in (values.astype(np.uint8), (257*values).astype(np.uint16)))
     assert (eight.int() - sixteen.int()).abs().max() <= 1
+    for image in (Image.fromarray(values), Image.fromarray(values.astype(np.int32))):
+        said = yield lambda image=image: from_dataset([(image, 0)])
+        assert torch.equal(from_dataset([(eval(part(r"give (image\S+)", said), {"image": image}), 0)]).x, eight)
 
 
 class Items(Dataset):

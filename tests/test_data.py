@@ -229,7 +229,7 @@ def test_folder_agrees_with_torchvision(tmp_path):
 MODES = {
     "1": (1, [255] * 3), "L": (200, [200] * 3), "P": ((10, 200, 30), [10, 200, 30]), "RGB": ((1, 2, 3), [1, 2, 3]),
     "LA": ((100, 255), [100] * 3), "RGBA": ((9, 8, 7, 255), [9, 8, 7]), "CMYK": ((0, 0, 0, 0), [255] * 3),
-    "I;16": (200 * 256 + 77, [200] * 3), "I": (50 * 256, [50] * 3),
+    "I;16": (200 * 256 + 77, [200] * 3),
 }  # fmt: skip
 
 
@@ -240,7 +240,7 @@ def test_every_mode_of_image_is_taken(tmp_path, mode):
         image = Image.new("RGB", (9, 6), color).convert("P", palette=Image.Palette.ADAPTIVE)
     else:
         image = Image.new(mode, (9, 6), color)
-    write(tmp_path / "a" / ("1.tif" if mode in ("CMYK", "I") else "1.png"), image)
+    write(tmp_path / "a" / ("1.tif" if mode == "CMYK" else "1.png"), image)
     assert from_folder(tmp_path, size=4).x[0, :, 0, 0].tolist() == expected
     grey = from_folder(tmp_path, size=4, channels=1).x
     brightness = Image.new("RGB", (1, 1), tuple(expected)).convert("L").getpixel((0, 0))
@@ -299,7 +299,7 @@ def test_bad_folders_say_what_is_wrong(tmp_path):
             from_folder(tmp_path, size=32)
         file.unlink()
     write(tmp_path / "a/float.tif", Image.new("F", (4, 4), 0.5))
-    with pytest.raises(DataError, match=r"float.tif can't be read as an image .*32-bit float"):
+    with pytest.raises(DataError, match=r"float.tif can't be read as an image .*a 32-bit image"):
         from_folder(tmp_path)
 
 

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from cam_course.adversarial import PixelModel, _attack_trace, _image_gradient, accuracy_under, fgsm, pgd
 from cam_course.app.explanation import explain
 from cam_course.base.cam_explorer import explore_maps
+from cam_course.base.core import DataError
 from cam_course.base.rendering import as_rgb, overlay
 from cam_course.base.target_layers import check_layer, resolve_layer, spatial_layers, suggest_layer
 from cam_course.bias import audit
@@ -843,14 +844,23 @@ def test_c12_float_images_of_a_threshold():
 
 
 def test_c12_a_picture_of_mode_i(tmp_path):
+    "16 bits where the kind of file says so; elsewhere nobody knows, whatever the numbers are."
     values = np.arange(256, dtype=np.int32).reshape(16, 16)
-    for image in (Image.fromarray(values), Image.fromarray(values.astype(np.uint8))):
-        assert np.array_equal(from_dataset([(image, 0)]).x[0, 0].numpy(), values)
-    deep = Image.fromarray((257*values).astype(np.int32))
-    assert np.array_equal(from_dataset([(deep, 0)]).x[0, 0].numpy(), values)
     (tmp_path/"cat").mkdir()
-    Image.fromarray((257*values).astype(np.uint16)).save(tmp_path/"cat"/"deep.png")
-    assert np.array_equal(from_folder(tmp_path, channels=1).x[0, 0].numpy(), values)
+    for top in (255, 3):   # a dark picture of 16 bits is one too
+        deep = np.minimum(257*values, 256*top + 255)
+        for name in ("deep.png", "deep.pgm"):
+            Image.fromarray(deep.astype(np.uint16)).save(tmp_path/"cat"/name)
+        assert Image.open(tmp_path/"cat"/"deep.pgm").mode == "I"
+        found = from_folder(tmp_path, channels=1).x[:, 0].numpy()
+        assert np.array_equal(found, np.stack([np.minimum(values, top)]*2))
+    older = Image.fromarray(257*values)
+    older.format = "PNG"   # as older Pillows open them
+    assert np.array_equal(from_dataset([(older, 0)]).x[0, 0].numpy(), values)
+    for image in (Image.fromarray(values), Image.fromarray(257*values), Image.fromarray(values.astype(np.float32))):
+        with pytest.raises(ValueError, match="32-bit image .mode [IF]. has no known range"): from_dataset([(image, 0)])
+        image.save(tmp_path/"cat"/"wide.tif")
+        with pytest.raises(DataError, match="wide.tif can't be read .*no known range"): from_folder(tmp_path, channels=1)
 
 
 @pytest.mark.parametrize("door", DOORS)
