@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base.core import check_number, keyed_generator
+from .base.core import check_number, in_float64, keyed_generator
 from .base.figures import Interactive
 from .base.rendering import enlarge, heat_map, image_strip, overlay
 from .base.target_layers import Scores, ScoringNet, check_batch, eval_mode, suggest_layer
@@ -166,7 +166,7 @@ def pixel_bounds(
     Raises `ValueError` for images that are not float32 in [0, 1], and for an eps outside [0, 1].
     """
     images, radius = _check_pixels(images), _float32_below(_check_size("eps", eps))
-    x = (images.cpu() if images.device.type == "mps" else images).double()  # Apple's GPUs have no float64
+    x = in_float64(images)
     high, low = (_toward_zero_from(x, sign*radius).to(images.device) for sign in (1, -1))
     return low.clamp(min=0), high.clamp(max=1)
 
@@ -431,7 +431,7 @@ def explore_attack(
     gain: float = 20.0,
 ) -> AttackExplorer:
     "A figure that moves, made of a trace: choose the step, and how much the change is amplified. Starts with the last."
-    images = trace.images.permute(0, 2, 3, 1).double().cpu()
+    images = trace.images.permute(0, 2, 3, 1).cpu().double()
     images = images.expand(*images.shape[:3], 3)
     change = (127*(images - images[0])/max(trace.eps, 1e-12)).round().to(torch.int8).contiguous()
     positive = trace.maps.clamp(min=0).cpu()

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base.core import check_choice, check_number
+from .base.core import check_choice, check_number, in_float64
 from .base.figures import PALETTE, Interactive
 from .base.target_layers import Scores, ScoringNet, bare_model, check_images, eval_mode, resolve_layer, suggest_layer
 from .gradcam import GradCAM, class_targets
@@ -167,7 +167,7 @@ def mean_interval(
     n = len(values)
     if n < 2:
         raise ValueError("an interval needs 2 results or more: run more seeds")
-    values = values.double()
+    values = in_float64(values)
     half = float(stats.t.ppf((1 + level)/2, n - 1))*values.std(0)/n**0.5
     return _Interval(values.mean(0), values.mean(0) - half, values.mean(0) + half)
 
@@ -205,8 +205,9 @@ class MapThreshold(Interactive):
             if m.shape[:-2] != x.shape[:1] or masks.shape[:-2] != x.shape[:1] or masks.shape[-2:] != x.shape[-2:]:
                 raise ValueError(f"{len(x)} images need as many maps (K, h, w) and masks (K, H, H) of their size, got {tuple(m.shape)} "
                                  f"for {name!r} and {tuple(masks.shape)}")
-            peak = m.double().amax((-2, -1), keepdim=True)
-            kept[name] = (m.double().clamp(min=0)/torch.where(peak > 0, peak, 1)).round(decimals=4)
+            fine = in_float64(m)
+            peak = fine.amax((-2, -1), keepdim=True)
+            kept[name] = (fine.clamp(min=0)/torch.where(peak > 0, peak, 1)).round(decimals=4)
         pixels = x.permute(0, 2, 3, 1).contiguous().cpu().numpy().tobytes()
         flags = masks.to(torch.uint8).cpu().contiguous().numpy().tobytes()
         return cls(pixels, flags, [m.tolist() for m in kept.values()], list(kept), list(titles), x.shape[-1])

@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 
 from .averages import ewma
 from cam_course.base.core import (
-    check_choice, check_number, generators_in, keyed_generator, memory_format, preserved, reseed, seed_everything, set_in_group,
+    check_choice, check_number, finest_float, generators_in, keyed_generator, memory_format, preserved, reseed, seed_everything,
+    set_in_group,
 )
 from .base.figures import Interactive, png
 from .base.lr_curve import FINISHED, METHODS, LRFinderResult, LRFinderSpread, local_line, trim_ends
@@ -186,7 +187,7 @@ def _agreed(model: nn.Module, loss: float) -> float:
         return loss
     group = model.process_group
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    total = torch.tensor(loss, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    total = torch.tensor(loss, dtype=finest_float(device), device=device)
     torch.distributed.all_reduce(total, group=group)
     return total.item()/torch.distributed.get_world_size(group)
 

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 from torch.utils.data import RandomSampler
 
-from .base.core import DataError, check_number, keyed_generator, memory_format, preserved, write_text
+from .base.core import DataError, check_number, finest_float, keyed_generator, memory_format, preserved, write_text
 from .data import ImageData, LoadedBatches, opened
 from .transforms import Normalize, check_transform
 
@@ -101,8 +101,7 @@ class Meter:
     "Sums of an epoch (loss, hits, images) on the device; `first_bad` is the first step with a loss that isn't finite."
 
     def __init__(self, device: torch.device):
-        real = torch.float32 if device.type == "mps" else torch.float64
-        self.sums = torch.zeros(3, dtype=real, device=device)
+        self.sums = torch.zeros(3, dtype=finest_float(device), device=device)
         self.first_bad = torch.full((), -1, device=device)
 
     def add(self, loss: Tensor, hits: Tensor, images: int, step: int) -> None:

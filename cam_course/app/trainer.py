@@ -30,8 +30,8 @@ from tqdm.auto import tqdm
 
 from ..base.checkpoints import Checkpoints, lock_folder
 from cam_course.base.core import (
-    ChosenPrecision, DataError, check_flag, check_number, get_device, get_rng_state, memory_format, preserved,
-    resolve_precision, set_rng_state, write_text,
+    ChosenPrecision, DataError, check_flag, check_number, finest_float, get_device, get_rng_state, memory_format,
+    preserved, resolve_precision, set_rng_state, write_text,
 )
 from ..base.weights import write_weights
 from ..data import LoadedBatches, opened
@@ -754,7 +754,7 @@ def _agreed(trainer: Trainer, value: float) -> float:
         return value
     from accelerate.utils import broadcast
 
-    return broadcast(torch.tensor([value], dtype=torch.float64, device=trainer.device)).item()
+    return broadcast(torch.tensor([value], dtype=finest_float(trainer.device), device=trainer.device)).item()
 
 # %% ../../nbs/app/trainer.ipynb #fa2fcce7
 def _bar(trainer: Trainer, batches: Iterator, start: int, total: int) -> Iterable:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .core import check_number, preserved
+from .core import check_number, in_float64, preserved
 
 # %% ../../nbs/base/target_layers.ipynb #d00r0b02
 def bare_model(model: Any, layers: bool = False, gradients: bool = False) -> nn.Module:
@@ -355,8 +355,8 @@ def _layout(output: Tensor) -> str:
     change = (output[1:].float() - output[:1].float()).abs()
     down, across = [0.0], [0.0]  # by axis: how far the change moves from top to bottom, and from left to right
     for axis in range(1, output.ndim):
-        weight = change.flatten(1).view_as(change).sum([k for k in range(1, output.ndim) if k != axis]).double()
-        place = torch.linspace(0, 1, output.shape[axis], device=output.device, dtype=torch.float64)
+        weight = in_float64(change.flatten(1).view_as(change).sum([k for k in range(1, output.ndim) if k != axis]))
+        place = torch.linspace(0, 1, output.shape[axis], device=weight.device, dtype=torch.float64)
         total = weight.sum(1)
         middle = torch.where(total > 0, (weight*place).sum(1)/total.clamp(min=1e-300), 0.5)
         top, bottom, left, right = middle.tolist()
