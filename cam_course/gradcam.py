@@ -27,7 +27,13 @@ def normalize_maps(
     raw: Sequence[Tensor],  # per layer (..., h, w), signed
     image_size: tuple[int, int],  # (H, W) to enlarge to
 ) -> Tensor:  # (..., H, W) float32 in [0, 1]
-    "grad-cam's pipeline: ReLU, to [0, 1], bilinear to the image's size, mean over layers, to [0, 1] again."
+    """grad-cam's pipeline: ReLU, to [0, 1], bilinear to the image's size, mean over layers, to [0, 1] again.
+
+    Raises `ValueError` for a bare tensor, whose images would be averaged as if they were layers.
+    """
+    if isinstance(raw, Tensor) or not len(raw):
+        got = f"a tensor {tuple(raw.shape)}" if isinstance(raw, Tensor) else "none"
+        raise ValueError(f"raw must hold a tensor of maps for each layer, got {got}: put the maps of a single layer into a list, [raw]")
     total = None
     for maps in raw:
         flat = _unit(maps.float().clamp(min=0).flatten(0, -3)[:, None])

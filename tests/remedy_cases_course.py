@@ -27,7 +27,7 @@ from cam_course.bias import _check_twins, rebalanced
 from cam_course.cam_methods import AnyCAM
 from cam_course.data import ImageData, from_dataset, from_folder, load_data, opened, shapes
 from cam_course.gallery import Misclassified, practice_images
-from cam_course.gradcam import GradCAM, library_cam
+from cam_course.gradcam import GradCAM, library_cam, normalize_maps
 from cam_course.localization import mass_in_mask, mean_interval, pointing_game
 from cam_course.photographs import PhotoNet, imagenet_net, load_photograph, photograph_data
 from cam_course.resnet import ResNet18
@@ -37,6 +37,16 @@ from cam_course.weight_averaging import WeightAverage
 
 BYTES, LABELS = (255*IMAGES).to(torch.uint8), torch.tensor([0, 2])
 PAIRS = [(Image.fromarray(x.permute(1, 2, 0).numpy()), int(y)) for x, y in zip(BYTES, LABELS, strict=True)]
+
+
+# ---- gradcam
+
+@follows("raw must hold a tensor of maps for each layer, got {}: put the maps of a single layer into a list, [raw]")
+def maps_of_one_layer():
+    raw = torch.rand(2, 4, 4)
+    said = yield lambda: normalize_maps(raw, (8, 8))
+    found = normalize_maps(eval(part(r"into a list, (.+)$", said), {"raw": raw}), (8, 8))
+    assert found.shape == (2, 8, 8) and not found[0].equal(found[1])
 
 
 # ---- adversarial

@@ -70,7 +70,8 @@ def test_the_finest_there_is():
 
 # (module, function): what they take is on the CPU by its making, or comes from `in_float64`
 FROM_THE_CPU = {
-    ("adversarial", "_toward_zero_from"), ("base.core", "in_float64"), ("base.geometric", "constant_fill"), ("base.page_network", "_folded"), ("bias", "audit"),
+    ("adversarial", "_toward_zero_from"), ("base.core", "in_float64"),
+    ("base.geometric", "constant_fill"), ("base.page_network", "_folded"), ("bias", "audit"),
     ("training", "evaluate"), ("data", "_stratified"), ("app.explanation", "_words"), ("optimizers", "_count"),
     ("optimizers", "_zeros"), ("optimizers", "first_state"), ("optimizers", "_first_difference"), ("saddles", "path"),
 }
