@@ -114,6 +114,7 @@ def power_iteration(
     max_products: int = 1000,
 ) -> _Eigenvalue:
     "The eigenvalue of largest *magnitude*: multiply by H and normalize, until the direction stays."
+    check_number("max_products", max_products, 1, integer=True)
     v = start/start.norm()
     for n in range(1, max_products + 1):
         hv = product(v)
@@ -133,6 +134,7 @@ def lanczos(
 ) -> _Eigenvalue:
     "The same question put to all the vectors that power iteration passed by, at once: far fewer products."
     check_choice("which", which, ("largest", "smallest", "magnitude"))
+    check_number("max_products", max_products, 1, integer=True)
     basis, diagonal = [start/start.norm()], []
     off: list[float] = []
     while True:
@@ -437,6 +439,7 @@ def sharpness(
     Keskar et al. 2017 (eq. 3) with a round ball in place of their box; `relative`: as Kwon et al. 2021, filter by filter.
     """
     check_number("radius", radius, 0, open_low=True)
+    check_number("steps", steps, 1, integer=True)
     scale = _flatten(_filter_norms(weights)) if relative else torch.ones_like(_flatten(weights))
     at = lambda d: loss(_moved(weights, (1.0, _unflatten(scale*d, weights))))
     d = _flatten(_random_direction(weights, seed))
