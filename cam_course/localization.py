@@ -163,7 +163,7 @@ def mean_interval(
     "Student's t interval of the mean over the first axis; for a comparison, give the paired differences."
     from scipy import stats
 
-    check_number("level", level, 0, 1, open_low=True)
+    check_number("level", level, 0, 1, open_low=True, open_high=True)
     n = len(values)
     if n < 2:
         raise ValueError("an interval needs 2 results or more: run more seeds")
@@ -390,6 +390,8 @@ def randomization_test(
         original = draw(trained, x, chosen).detach().clone()
         weighty = [name for name, child in model.named_children() if next(child.parameters(), None) is not None]
         names = list(stages) if stages is not None else weighty[::-1]
+        if not names:
+            raise ValueError("no stage to randomize: " + ("the model has no part with weights" if stages is None else "stages is empty"))
         net, maps = copy.deepcopy(trained), []
         torch.manual_seed(seed)  # `eval_mode` puts the generators back
         for stage in names:
