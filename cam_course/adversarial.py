@@ -228,7 +228,8 @@ def _iterates(
     net = ScoringNet(model, scores, gradients=True)  # once, not in each step
     images = _check_pixels(images)
     images = images.to(next(net.model.parameters(), images).device)
-    eps, alpha = _check_size("eps", eps), _check_size("alpha", alpha)
+    eps = _check_size("eps", eps)
+    alpha = _check_size("alpha", alpha, low_open=eps > 0)  # steps of 0 attack nothing, and would look like robustness
     steps = int(check_number("steps", steps, 1, integer=True))
     classes, sign = _aims(images, labels, targets)
     low, high = pixel_bounds(images, eps)

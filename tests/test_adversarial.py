@@ -203,6 +203,7 @@ def test_a_wrapper_keeps_the_modes_of_its_parts():
     (lambda m, x: pgd(m, x, labels, eps=8), "eps must be .* got 8: eps is in units of the full scale, .* 8/255"),
     (lambda m, x: pgd(m, x, labels, eps=-0.1), "eps must be"),
     (lambda m, x: pgd(m, x, labels, alpha=2), "alpha must be .* got 2"),
+    (lambda m, x: pgd(m, x, labels, alpha=0), "alpha must be a number > 0 and <= 1, got 0"),
     (lambda m, x: _uniform_noise(x, 8), "got 8"),
     (lambda m, x: pgd(m, x, labels, steps=0), "steps must be"),
     (lambda m, x: pgd(m, x, labels, targets=3), "target of image 3 is its own label, 3"),
