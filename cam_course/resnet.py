@@ -112,6 +112,8 @@ class ResNet(nn.Module):
         super().__init__()
         for name, value in {"num_classes": num_classes, "in_channels": in_channels, "width": width}.items():
             check_number(name, value, 1, integer=True)
+        if len(blocks) != 4: raise ValueError(f"blocks must be four numbers, for layer1 to layer4, got {blocks!r}")
+        for count in blocks: check_number("blocks of a layer", count, 1, integer=True)
         self.norm, self.pool = check_choice("norm", norm, _NORMS), check_choice("pool", pool, _POOLS)
         self.residual = check_flag("residual", residual)
         self.blocks, self.in_channels, self.width = tuple(blocks), in_channels, width
@@ -127,6 +129,7 @@ class ResNet(nn.Module):
             before = after
         self.avgpool = nn.AdaptiveAvgPool2d(1) if pool == "avg" else nn.AdaptiveMaxPool2d(1)
         self.fc = nn.Linear(before, num_classes)
+        self.about: dict[str, Any] = {}  # what a file of weights said of them: see `trained`
         _initialize(self)
 
     def architecture(self) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class WhitenedNet(nn.Module):
         self.stage2 = _stage(width, 3 * width)
         self.stage3 = _stage(3 * width, 6 * width)
         self.fc = nn.Linear(6 * width, num_classes, bias=False)
+        self.about: dict[str, Any] = {}  # what a file of weights said of them: see `trained`
 
     @classmethod
     def trained(
