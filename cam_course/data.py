@@ -82,6 +82,8 @@ class ImageData:
         "Some of the images, with all that belongs to them."
         if not isinstance(index, slice):
             index = torch.as_tensor(index, device=self.x.device)
+            if index.is_floating_point() and len(index):
+                raise ValueError(f"rows must be whole numbers, or a bool for each image, got {index.dtype}")
             index = index if index.dtype == torch.bool else index.long()
         rows = torch.arange(len(self))[index if isinstance(index, slice) else index.cpu()].tolist()
         def taken(value: Any) -> Any:
@@ -478,7 +480,8 @@ def load_data(
         raise FileNotFoundError(f"{remedy}: there is no {str(root)!r}")
     if dataset == "shapes":
         sizes = (10_000 if n_train is None else n_train, 2_000 if n_test is None else n_test)
-        return shapes(sizes[0], 2 * seed, size or 32), shapes(sizes[1], 2 * seed + 1, size or 32)
+        size = 32 if size is None else size
+        return shapes(sizes[0], 2 * seed, size), shapes(sizes[1], 2 * seed + 1, size)
     if dataset == "cifar10":
         parts = _cifar10_parts(root, source, size, verbose)
     elif (folder := Path(dataset).expanduser()).is_dir():

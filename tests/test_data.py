@@ -68,6 +68,8 @@ def test_subsets_take_everything_along():
         assert part.x.equal(data.x[3:9]) and part.y.equal(data.y[3:9]) and part.masks.equal(data.masks[3:9])
         assert part.extra["cue"].equal(data.extra["cue"][3:9]) and part.extra["note"] == "kept"
         assert (part.mean, part.std, part.name, part.class_names) == (data.mean, data.std, data.name, data.class_names)
+    with pytest.raises(ValueError, match="rows must be whole numbers, or a bool for each image, got torch.float32"):
+        data.subset([0.5, 1.7])
     assert data.to("cpu").x.data_ptr() == data.x.data_ptr()
     assert (data.image_size, some(size=5).image_size, len(data), data.num_classes) == (32, 5, 30, 10)
     assert ImageData(data.x[:, :, 4:], data.y, data.class_names).image_size == (28, 32)
@@ -339,6 +341,7 @@ def test_shapes_by_name():
     assert train.x.equal(again.x) and not any(train.x.equal(d.x) for d in other) and len(test) == 100
     assert not (train.x[:100] == test.x).flatten(1).all(1).any()
     assert load_data("shapes", n_train=10, n_test=10, size=48)[0].image_size == 48
+    with pytest.raises(ValueError, match="size must be a whole number >= 16 and <= 512, got 0"): load_data("shapes", n_train=10, size=0)
     assert np.allclose(train.mean, train.x.double().mean((0, 2, 3)) / 255, atol=0.02)
     assert np.allclose(train.std, train.x.double().std((0, 2, 3)) / 255, atol=0.02)
 
