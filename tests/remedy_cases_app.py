@@ -156,6 +156,14 @@ def a_last_batch_of_one():
     assert shares(**option("drop_last", said)) == [2, 2]
 
 
+@follows("scores={} is for a module alone, and this net says itself where its scores are: leave scores out")
+def scores_of_a_net_that_knows_them():
+    given = {"scores": 0}
+    said = yield lambda: find_net("cifar10_jpeg", **given)
+    del given[part(r"leave (\w+) out", said)]
+    assert find_net("cifar10_jpeg", **given).layer
+
+
 @follows("{}. Put this right, then {}")
 def disk_is_full():
     wanted = config()
