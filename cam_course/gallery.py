@@ -63,7 +63,7 @@ class Misclassified:
         cls,
         model: nn.Module,
         data: Any,  # ImageData, or a DataLoader or Dataset of images that aren't normalized, with their labels
-        normalize: Callable[[Tensor], Tensor] | None,  # from `data.x` to the network's input; None: `Normalize.of(data)`
+        normalize: Callable[[Tensor], Tensor] | None = None,  # from `data.x` to the network's input; None: `Normalize.of(data)`
         batch_size: int = 500,
         device: str | torch.device | None = None,  # None: where the model is
         scores: Scores = None,  # where the scores are in what `model` returns: a key, a position, a function; None: it is they
@@ -677,7 +677,7 @@ class TensorBoardGallery:
                           "that aren't (ImageData, a Dataset), and normalize=", stacklevel=2)
             return
         with _full_precision(trainer.best_model) as model:
-            errors = Misclassified.find(model, data, self.normalize or trainer.normalize)
+            errors = Misclassified.find(model, data, trainer.normalize if self.normalize is None else self.normalize)
             figures = {"errors/confusion": plot_confusion(errors.confusion(), errors.class_names)}
             if len(errors):
                 figures["errors/images"] = errors.plot(self.n)

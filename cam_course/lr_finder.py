@@ -228,7 +228,7 @@ class DataBatches:
         batch_size = min(_BATCH, len(data)) if batch_size is None else batch_size
         check_number("batch_size", batch_size, 1, len(data), integer=True)
         self.data, self.batch_size, self.transform, self.seed = data, batch_size, transform, seed
-        self.normalize = normalize or Normalize.of(data)
+        self.normalize = Normalize.of(data) if normalize is None else normalize
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for epoch in itertools.count():

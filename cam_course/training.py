@@ -155,10 +155,10 @@ def _answers(
     if isinstance(data, LoadedBatches):
         if ordered and isinstance(getattr(data.loader, "sampler", None), RandomSampler):
             raise ValueError("the answers would come in the order of a shuffled loader: make it with shuffle=False")
-        batches, normalize = data.batches(), normalize or (lambda x: x)
+        batches, normalize = data.batches(), (lambda x: x) if normalize is None else normalize
     else:
         batches = ((data.x[i : i + batch_size], data.y[i : i + batch_size]) for i in range(0, len(data), batch_size))
-        normalize = normalize or Normalize.of(data)
+        normalize = Normalize.of(data) if normalize is None else normalize
     with preserved(model):
         model.eval()
         for x, y in batches:

@@ -67,7 +67,7 @@ def test_finding_and_drawing_leave_the_model_alone(found):
     grads = [p.grad.clone() for p in model.parameters()]
     torch.manual_seed(5)
     rng = torch.get_rng_state()
-    Misclassified.find(model, data, Normalize.of(data))
+    Misclassified.find(model, data)
     errors.plot(3), errors.plot_cams(model, 3), errors.compare(model, 3)
     assert all(module.training for module in model.modules())
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in weights.items())

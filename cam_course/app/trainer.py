@@ -254,8 +254,9 @@ class Trainer:
         weights = None if class_weights is None else torch.as_tensor(class_weights).float().to(self.device)
         self.loss_fn = partial(F.cross_entropy, weight=weights, label_smoothing=label_smoothing)
         self.transform = Compose(transform) if isinstance(transform, list | tuple) else transform
-        self.normalize = normalize or (_as_it_is if isinstance(train, LoadedBatches) else Normalize.of(train))
         self.normalizes_all = normalize is not None
+        if normalize is None: normalize = _as_it_is if isinstance(train, LoadedBatches) else Normalize.of(train)
+        self.normalize = normalize
         self.ema = _averaged(model, ema_decay) if ema_decay else None
         self.compile = _pays(self.device) or self.compiler is not None if compile is None else compile
         self.checkpoints = Checkpoints(self.run_dir / "checkpoints") if self.run_dir else None
