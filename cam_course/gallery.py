@@ -513,8 +513,8 @@ _CARDS = """.cc-cards{display:grid;grid-template-columns:repeat(auto-fill,minmax
 class _Cards:
     "Errors as a page of cards, for `show`: as many beside each other as the screen has room for."
 
-    def __init__(self, articles: Sequence[str], words: str, width: int) -> None:
-        self.articles, self.words, self.width = tuple(articles), words, width
+    def __init__(self, articles: Sequence[str], title: str, layer: str, words: str, width: int) -> None:
+        self.articles, self.title, self.layer, self.words, self.width = tuple(articles), title, layer, words, width
 
     def alt(self) -> str:
         "The cards in words."
@@ -537,8 +537,9 @@ def _make_cards(errors: Misclassified, model: nn.Module, chosen: Tensor, layer: 
     rows = zip(chosen.tolist(), found.raw[0].cpu(), found.raw_max[0].tolist(), strict=True)
     articles = [_article(errors, i, raw, peaks, verdicts, both) for i, raw, peaks in rows]
     higher = sum(a > b for a, b in found.raw_max[0].tolist())
-    title = f"{_title(errors, chosen)}: the answer's evidence peaks above the truth's in {higher} of {len(chosen)} ({found.layers[0]})"
-    return _Cards(articles, f"{title}. {_describe(errors, chosen)}", 300 if both else 150)
+    title, layer = _title(errors, chosen), found.layers[0]
+    words = f"{title}: the answer's evidence peaks above the truth's in {higher} of {len(chosen)} ({layer}). {_describe(errors, chosen)}"
+    return _Cards(articles, title, layer, words, 300 if both else 150)
 
 
 def _article(errors: Misclassified, i: int, raw: Tensor, peaks: list[float], verdicts: _Verdicts | None = None, both: bool = True) -> str:
@@ -584,9 +585,8 @@ def _save_html(
 ) -> None:
     "Write a page of errors with both maps and their difference, all in one file."
     cards = errors.cards(model, n, _layer_for(errors, model, layer, min_size), min_size, **choice)
-    title = cards.words.partition(":")[0]
-    layers = cards.words.partition("(")[2].partition(")")[0]
-    write_text(path, _PAGE.format(title=escape(title), layer=escape(layers), body=cards._repr_mimebundle_()[0]["text/html"]))
+    body = cards._repr_mimebundle_()[0]["text/html"]
+    write_text(path, _PAGE.format(title=escape(cards.title), layer=escape(cards.layer), body=body))
 
 
 def _layer_for(errors: Misclassified, model: nn.Module, layer: str | nn.Module | None, min_size: int) -> str | nn.Module:
