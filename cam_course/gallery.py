@@ -27,7 +27,7 @@ from .base.confusion import confusion_matrix, plot_confusion
 from .base.core import check_choice, check_number, write_text
 from .base.figures import INK, PALETTE, Interactive
 from .base.rendering import draw_caption, enlarge, image_grid, image_strip, overlay, shorten_label, signed_map
-from .base.rendering import stretch_contrast
+from .base.rendering import enlarge_map
 from .base.target_layers import Scores, ScoringNet, suggest_layer
 from .data import CIFAR_MEAN, CIFAR_STD, ImageData, LoadedBatches, from_dataset
 from .gradcam import ClassMaps, GradCAM, Layers, library_cam
@@ -475,7 +475,7 @@ def _pair_pictures(
     picture = enlarge(image, size)
     top = float(raw.max().clamp(min=1e-12))
     maps = [overlay(picture, (m.clamp(min=0)/top).clamp(max=1), opacity, "viridis") for m in raw]
-    return [picture, *maps, signed_map(stretch_contrast(raw[0] - raw[1], picture.shape[:2]))]
+    return [picture, *maps, signed_map(enlarge_map(raw[0] - raw[1], picture.shape[:2]))]
 
 # %% ../nbs/33_gallery.ipynb #b0b6a036
 def _draw_pairs(errors: Misclassified, model: nn.Module, n: int = 6, layer: str | nn.Module | None = None, columns: int = 2,

@@ -27,7 +27,7 @@ from cam_course.adversarial import (
     pgd,
     pixel_bounds,
 )
-from cam_course.base.rendering import heat_map, overlay, stretch_contrast
+from cam_course.base.rendering import enlarge_map, heat_map, overlay
 from cam_course.resnet import ResNet18
 from cam_course.transforms import Normalize
 
@@ -291,9 +291,9 @@ def test_javascript_agrees(trace):
     loud = np.array(js("amplified", noise[3], fig.eps, 10)).reshape(32, 32, 3)
     assert np.abs(loud - 255*np.clip(0.5 + 10*change, 0, 1)).max() <= 0.5 + 1e-6
     large = np.array(js("stretchMap", (maps[3, 1]/255).ravel(), [8, 8], [32, 32])).reshape(32, 32)
-    assert np.abs(large - stretch_contrast(ours[1], (32, 32))).max() < 1e-6
+    assert np.abs(large - enlarge_map(ours[1], (32, 32))).max() < 1e-6
     assert np.array(js("stretchMap", np.arange(6.0), [2, 3], [5, 7])) == pytest.approx(
-        stretch_contrast(np.arange(6.0).reshape(2, 3), (5, 7)).ravel(), abs=1e-6)
+        enlarge_map(np.arange(6.0).reshape(2, 3), (5, 7)).ravel(), abs=1e-6)
     colors, ramp = js("unpackBytes", fig.colors), np.linspace(0, 1, 1000, dtype=np.float32)
     shown = np.array(js("overlaid", [0]*3000, ramp, 1, colors)).reshape(-1, 3)
     assert np.abs(shown - heat_map(ramp[None], "viridis")[0].astype(int)).max() == 0

@@ -23,7 +23,7 @@ def _enlarged(
     cam: np.ndarray,  # (h, w)
     size: tuple[int, int],  # (H, W)
 ) -> np.ndarray:  # (H, W) float32
-    "Bilinear interpolation as `rendering.stretch_contrast`, computed in float64: what the figure's JavaScript computes, bit for bit."
+    "Bilinear interpolation as `rendering.enlarge_map`, computed in float64: what the figure's JavaScript computes, bit for bit."
     cam = np.asarray(cam, dtype=np.float64)
     (r0, r1, fr), (c0, c1, fc) = (_cells_under(n, many) for n, many in zip(cam.shape, size, strict=True))
     top = cam[r0][:, c0]*(1 - fc) + cam[r0][:, c1]*fc
