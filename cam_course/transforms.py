@@ -187,10 +187,12 @@ def _noisy(x: Tensor, seed: Tensor, std: float, mean: float) -> Tensor:
     return (x + noise).to(x.dtype)
 
 # %% ../nbs/11_transforms.ipynb #1da20a9a
-class AddGaussianNoise:
+class AddGaussianNoise(Transform):
     """Add N(mean, std²) to every value of a batch of images; an image's noise follows from its own seed alone.
     `std`, `mean`: in units of x for floats (not clipped), of the full scale 255 for uint8 (rounded, clipped to 0...255).
     """
+
+    drawn = ("seed",)  # int64
 
     def __init__(self, std: float, mean: float = 0.0):
         self.std, self.mean = check_number("std", std, 0), check_number("mean", mean)
@@ -206,10 +208,6 @@ class AddGaussianNoise:
     def apply(self, x: Tensor, seed: Tensor) -> Tensor:
         "A noisy copy of x (N, ...), of its dtype; `seed` is int64 (N,)."
         return _noisy(x, seed, self.std, self.mean)
-
-    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        "Draw and apply."
-        return self.apply(x, **self.draw(len(x), tuple(x.shape[-2:]), generator, x.device))
 
     def __repr__(self) -> str: return f"AddGaussianNoise(std={self.std}, mean={self.mean})"
 
