@@ -3,6 +3,7 @@
 A row stands for a kind of fault, and is tried at every entry point that shares it.
 """
 import copy
+import gc
 import threading
 import time
 import warnings
@@ -22,7 +23,14 @@ from cam_course.app.explanation import explain
 from cam_course.base.cam_explorer import explore_maps
 from cam_course.base.core import DataError
 from cam_course.base.rendering import as_rgb, overlay
-from cam_course.base.target_layers import check_layer, resolve_layer, spatial_layers, suggest_layer
+from cam_course.base.target_layers import (
+    _LAYOUTS,
+    check_layer,
+    known_layouts,
+    resolve_layer,
+    spatial_layers,
+    suggest_layer,
+)
 from cam_course.bias import audit
 from cam_course.data import ImageData, from_dataset, from_folder
 from cam_course.gallery import Misclassified, _save_html
@@ -124,6 +132,14 @@ class ChannelsLast(nn.Module):
 
     def forward(self, x):
         return self.head(self.norm(self.stem(x).permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+def test_a_layout_is_kept_for_a_module_not_for_its_place_in_memory():
+    model, x = ChannelsLast().eval(), images(2, 32)
+    assert known_layouts(model, {"norm": model.norm}, x) == {"norm": "last"} and len(_LAYOUTS[model]) == 1
+    model.norm = nn.Identity()   # the old one is gone, and what is made next may lie where it was
+    gc.collect()
+    assert len(_LAYOUTS[model]) == 0
 
 
 class Attention(nn.Module):

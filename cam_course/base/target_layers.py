@@ -495,14 +495,14 @@ def _grid(tokens: int, image_size: Tensor | int | tuple[int, int]) -> tuple[int,
 # %% ../../nbs/base/target_layers.ipynb #d00r0c01
 Reshape = Callable[[Tensor], Tensor] | None  # from what a layer gives to a map (N, C, h, w), as in grad-cam
 
-_LAYOUTS: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
+_LAYOUTS: weakref.WeakKeyDictionary[nn.Module, Any] = weakref.WeakKeyDictionary()  # model -> layer (weakly, too) -> (name, form) -> layout
 
 
 def known_layouts(model: nn.Module, layers: Mapping[str, nn.Module], x: Tensor) -> dict[str, str]:
     "By name of the layer its layout, \"first\" where it isn't clear. Looked at once for a model, a layer and a size of image."
-    known, form = _LAYOUTS.setdefault(model, {}), (tuple(x.shape[1:]), x.device.type == "meta")
-    missing = [name for name, module in layers.items() if (name, id(module), form) not in known]
+    known, form = _LAYOUTS.setdefault(model, weakref.WeakKeyDictionary()), (tuple(x.shape[1:]), x.device.type == "meta")
+    missing = [name for name, module in layers.items() if (name, form) not in known.get(module, {})]
     if missing:
         seen = {s.layer.name: s.layout if s.images == 1 else "first" for s in _trace(model, x, missing)}
-        known.update({(name, id(layers[name]), form): seen.get(name, "first") for name in missing})
-    return {name: known[name, id(module), form] for name, module in layers.items()}
+        for name in missing: known.setdefault(layers[name], {})[name, form] = seen.get(name, "first")
+    return {name: known[module][name, form] for name, module in layers.items()}
