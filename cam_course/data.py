@@ -42,10 +42,12 @@ class ImageData:
     def __post_init__(self) -> None:
         self.class_names = tuple(map(str, self.class_names))
         _check_parts(self)
-        if self.mean is None or self.std is None:
-            mean, std = channel_stats(self.x.cpu().numpy())
-            self.mean = self.mean or mean
-            self.std = self.std or tuple(max(s, 1 / 255) for s in std)  # a constant channel must not divide by 0
+        mean, std = (None if given is None else tuple(map(float, given)) for given in (self.mean, self.std))
+        if mean is None or std is None:
+            own_mean, own_std = channel_stats(self.x.cpu().numpy())
+            mean = own_mean if mean is None else mean
+            std = tuple(max(s, 1 / 255) for s in own_std) if std is None else std  # a constant channel must not divide by 0
+        self.mean, self.std = mean, std
 
     def __len__(self) -> int:
         return len(self.x)
@@ -125,7 +127,7 @@ def _check_parts(data: ImageData) -> None:
     if low < 0 or high >= n:
         raise ValueError(f"labels go from {low} to {high}, but there are {n} class names, for 0 to {n - 1}")
     for name in ("mean", "std"):
-        if (value := getattr(data, name)) is not None and len(value) != x.shape[1]:
+        if (value := getattr(data, name)) is not None and (np.ndim(value) != 1 or len(value) != x.shape[1]):
             raise ValueError(f"{name}={value!r}: give {x.shape[1]} numbers, one for each channel")
     masks, fits = data.masks, False
     if isinstance(masks, Tensor) and masks.dtype == torch.bool and masks.ndim == 4:
@@ -415,7 +417,7 @@ def from_folder(
     path: str | os.PathLike,  # one folder for each class, images in it, as torchvision's ImageFolder
     size: int | None = None,  # side in px: shorter side scaled, middle cut out; None: as they are, all alike
     channels: int = 3,  # 3: RGB; 1: gray
-    class_names: Sequence[str] | None = None,  # folders that must be there and their order; None: all, sorted
+    class_names: Sequence[str] | None = None,  # the folders in order: another is refused, one that lacks is a class without images; None: all, sorted
     name: str | None = None,  # None: the folder's name
 ) -> ImageData:  # `extra["path"]` has the files in order, as seen from `path`: "cat/0012.png"
     """Read a folder of images into memory, files in sorted order, hidden ones left out.
@@ -475,6 +477,8 @@ def load_data(
     "Load training and test images. Raises `ValueError` for an unknown name; else as `load_cifar10` and `from_folder`."
     if root is not None and dataset != "cifar10":
         raise ValueError(f"root={str(root)!r} is for 'cifar10' alone: leave it out, or give the folder as the data set")
+    if source != "auto" and dataset != "cifar10":
+        raise ValueError(f"source={source!r} is for 'cifar10' alone: leave it out")
     if root is not None and not Path(root).expanduser().exists():
         remedy = "give a folder that holds CIFAR-10, or leave it out (then caches are searched, or it is downloaded)"
         raise FileNotFoundError(f"{remedy}: there is no {str(root)!r}")

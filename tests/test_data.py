@@ -44,6 +44,7 @@ def test_statistics_are_those_of_all_pixels():
         ({"y": torch.tensor([0, 1, 2, 0])}, "labels go from 0 to 2, but there are 2 class names"),
         ({"y": torch.tensor([0, -1, 0, 0])}, "labels go from -1 to 0"),
         ({"mean": (0.5,)}, "mean=.*give 3 numbers"),
+        ({"std": 0.5}, "std=0.5: give 3 numbers"),
         ({"masks": torch.ones(4, 8, 8, dtype=torch.bool)}, "masks must be bool"),
         ({"masks": torch.ones(4, 1, 7, 8, dtype=torch.bool)}, "masks must be bool"),
         ({"masks": torch.ones(3, 1, 8, 8, dtype=torch.bool)}, "masks must be bool"),
@@ -57,6 +58,15 @@ def test_parts_that_do_not_fit_are_refused(changes, text):
     assert len(ImageData(**good)) == 4
     with pytest.raises(ValueError, match=text):
         ImageData(**good | changes)
+
+
+def test_mean_and_std_of_any_kind_become_numbers():
+    given = np.array([0.5, 0.4, 0.3], np.float32)
+    plain, kinds = some(), ((given, None), (None, torch.from_numpy(given)), (given.tolist(), list(given)))
+    made = [ImageData(plain.x, plain.y, plain.class_names, mean=mean, std=std) for mean, std in kinds]
+    for data in made: assert all(type(v) is float for v in (*data.mean, *data.std))
+    assert made[0].mean == made[1].std == made[2].mean == made[2].std == tuple(given.tolist())
+    assert made[0].std == plain.std and made[1].mean == plain.mean
 
 
 def test_subsets_take_everything_along():
