@@ -35,7 +35,7 @@ def _check_group(group: Group) -> None:
     "Raise ValueError for the first hyper-parameter of `group` that is not a number in its range."
     for name, value in group.items():
         if name not in _BELOW_ONE | _NOT_NEGATIVE: continue
-        if name == "betas" and len(value) != 2: raise ValueError(f"betas must be (beta1, beta2), got {value!r}")
+        if name == "betas" and not (isinstance(value, tuple | list) and len(value) == 2): raise ValueError(f"betas must be (beta1, beta2), got {value!r}")
         high = 1 if name in _BELOW_ONE else inf
         for v in value if name == "betas" else (value,):
             if not (isinstance(v, Real) and 0 <= v < high):

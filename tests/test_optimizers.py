@@ -444,6 +444,12 @@ def test_no_parameters_and_sparse_gradients():
         O.Adam(table.parameters()).step()
 
 
+def test_betas_are_two():
+    for wrong in (0.9, (0.9,), None):
+        with pytest.raises(ValueError, match=r"betas must be \(beta1, beta2\), got"):
+            O.Adam([torch.zeros(2, requires_grad=True)], betas=wrong)
+
+
 def test_an_optimizer_is_an_sgd_only_if_it_is_one():
     "Adam is none, and a group of Lion's says nothing of a momentum that it hasn't."
     weights = [torch.zeros(2, 2, requires_grad=True)]
