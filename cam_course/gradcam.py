@@ -587,6 +587,8 @@ def library_cam(
     layers = _named_layers(net.model, target_layers)
     reshape = _library_view(net.model, layers, x, min_size) if reshape_transform is None else reshape_transform
     with eval_mode(net), torch.inference_mode(False), torch.enable_grad():
+        if reshape_transform is not None:  # the library doesn't look at what it makes
+            _tapped(net, layers, dict.fromkeys(layers, reshape_transform), x[:1], min_size, everything=False)
         chosen = _callables(targets, len(x)) or _library_targets(net, x, targets)
         cam = LibraryGradCAM(model=net, target_layers=list(layers.values()), reshape_transform=reshape)
         for module in layers.values():  # after the library's own hooks: what an in-place op overwrites is this copy

@@ -229,6 +229,9 @@ def test_c01_reshape_transform_is_grad_cams(make):
     got = GradCAM(model, name, reshape)(x, [3, 7])
     assert (got - want).abs().max() < 1e-5 and want.max() > 0.9
     assert (library_cam(model, x, name, [3, 7], reshape_transform=reshape) - want).abs().max() < 1e-5
+    for cam in (library_cam, lambda model, x, name, **kw: GradCAM(model, name, **kw)(x)):
+        with pytest.raises(ValueError, match="maps after reshape_transform, under min_size=99 px"):
+            cam(model, x, name, reshape_transform=reshape, min_size=99)
     if make is swin:   # known without being told
         assert torch.equal(GradCAM(model, name)(x, [3, 7]), got)
 
