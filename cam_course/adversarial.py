@@ -404,6 +404,10 @@ class AttackExplorer(Interactive):
     step: int = 0
     gain: float = 20.0  # how much the change is amplified in its picture
 
+    def __post_init__(self) -> None:
+        check_number("step", self.step, 0, len(self.probabilities) - 1, integer=True)
+        check_number("gain", self.gain, 0, open_low=True)
+
     def at(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         "Image and change (H, W, 3) in units of the full scale, and the two maps (2, h, w) in [0, 1]."
         picture = np.frombuffer(b64decode(self.image), np.uint8).reshape(*self.size, 3)/255
@@ -432,6 +436,8 @@ def explore_attack(
     gain: float = 20.0,
 ) -> AttackExplorer:
     "A figure that moves, made of a trace: choose the step, and how much the change is amplified. Starts with the last."
+    if len(class_names) != trace.probabilities.shape[1]:
+        raise ValueError(f"{len(class_names)} class_names for {trace.probabilities.shape[1]} classes")
     images = trace.images.permute(0, 2, 3, 1).cpu().double()
     images = images.expand(*images.shape[:3], 3)
     change = (127*(images - images[0])/max(trace.eps, 1e-12)).round().to(torch.int8).contiguous()

@@ -2,6 +2,7 @@
 
 import copy
 from base64 import b64encode
+from dataclasses import fields
 from fractions import Fraction
 
 import numpy as np
@@ -305,6 +306,10 @@ def test_javascript_agrees(trace):
 def test_figure_in_the_page(browser, tmp_path, trace):
     fig = explore_attack(trace, NAMES)
     assert isinstance(fig, AttackExplorer)
+    for wrong in ({"step": 99}, {"gain": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            AttackExplorer(**{**{f.name: getattr(fig, f.name) for f in fields(fig)}, **wrong})
+    with pytest.raises(ValueError, match="1 class_names for 10 classes"): explore_attack(trace, ["a"])
     with opened(browser, [fig], tmp_path) as page:
         assert page.inner_text(".cc-readout").startswith("Step 4 of 4: no value has moved by more than 8.0 of 255")
         before = page.evaluate("document.querySelector('canvas').toDataURL()")
