@@ -292,7 +292,8 @@ class LRFinder:
         all of them stop at the same step, with the same curve.
         """
         rates = _rates(self._present() if start_lr is None else start_lr, end_lr, num_iter, step_mode)
-        beta = 1 - check_number("smooth_f", smooth_f, 0, 1) if smooth_f else 0.0
+        smooth_f = check_number("smooth_f", smooth_f, 0, 1)
+        beta = 1 - smooth_f if smooth_f else 0.0
         check_number("diverge_th", diverge_th, 1, open_low=True)
         loader = _loader(train_loader)
         hidden = (None if "ipykernel" not in sys.modules else False) if progress is None else not progress
