@@ -362,7 +362,7 @@ def accuracy_under(
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,  # (model, images, labels) -> images
     batch_size: int = 250,
     scores: Scores = None,  # where the scores are in what the model returns: a key, a position, a function; None: it is they
-) -> tuple[float, float, float]:  # accuracy, and its 95 % interval (`_wilson`)
+) -> tuple[float, float, float]:  # accuracy, and its 95 % interval (Wilson 1927)
     """Share of images that `model` gets right after `attack`.
 
     Raises `ValueError` if `fgsm` or `pgd` found no gradient for 1 % of the images or more: what was not attacked is not robust.

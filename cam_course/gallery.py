@@ -99,7 +99,10 @@ class Misclassified:
         return f"Misclassified({len(self)} of {len(self.labels)} wrong, accuracy {100*self.accuracy:.2f} %)"
 
     def order(self, by: str = "random", seed: int = 0, pair: tuple[int | str, int | str] | None = None) -> Tensor:
-        "Positions of the errors: `by` one of `_ORDERS`, only those of a `pair` (true, predicted) of numbers or names."
+        """Positions of the errors, only those of a `pair` (true, predicted) of numbers or names where one is given.
+
+        `by`: "random"; "confidence", the surest first; "doubt", the least sure first; "pair", the most frequent confusions first; "index".
+        """
         return _error_order(self, by, seed, pair)
 
     def confusion(self) -> Tensor:
@@ -109,7 +112,7 @@ class Misclassified:
     def verdicts(self) -> "_Verdicts":
         """What else is known of each error's photograph: thirty published nets, and people where a label was doubted.
 
-        Raises `ValueError` for other images than CIFAR-10's test images, or another order: see `_original_numbers`.
+        Raises `ValueError` for other images than CIFAR-10's test images, and for these in an order of their own.
         """
         return _look_up(self)
 

@@ -512,7 +512,7 @@ class OptimizerRace(Interactive):
     js = "optimizers/race.js"
     surface: str = "ravine"
     start: list[float] = field(default_factory=list)  # two numbers; empty: the surface's own
-    tuned: bool = False  # each at the best rate of RATES from this start
+    tuned: bool = False  # each at the best rate from this start, of 0.0001, 0.0002, 0.0005, ... 50
     lr: float = 0.1      # for all, unless tuned
     steps: int = 150
 

@@ -27,7 +27,7 @@ _POOLS: tuple[str, ...] = get_args(Pool)  # what `pool=` accepts
 
 
 def _make_norm(
-    norm: str,  # one of NORMS
+    norm: str,  # one of `_NORMS`
     channels: int,  # channels of the maps (N, channels, H, W)
 ) -> nn.Module:  # with 2*channels weights, scale and shift; "none": without
     "The normalization called `norm`."
@@ -67,7 +67,7 @@ class BasicBlock(nn.Module):
         in_channels: int,  # of the input
         channels: int,  # of the output
         stride: int = 1,  # 2 halves height and width
-        norm: str = "batch",  # one of NORMS
+        norm: str = "batch",  # or "layer", "group", "none"
         residual: bool = True,  # False: relu(F(x)), a plain net
     ):
         super().__init__()
@@ -105,8 +105,8 @@ class ResNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         width: int = 64,  # channels of layer1; the others have 2, 4 and 8 times as many
-        norm: str = "batch",  # one of NORMS
-        pool: str = "avg",  # one of POOLS: how layer4's maps become one number per channel
+        norm: str = "batch",  # or "layer", "group", "none"
+        pool: str = "avg",  # or "max": how layer4's maps become one number per channel
         residual: bool = True,  # False: no shortcuts
     ):
         super().__init__()
@@ -142,7 +142,7 @@ class ResNet(nn.Module):
         return self.relu(self.bn1(self.conv1(x))) if stage == "stem" else getattr(self, stage)(x)
 
     def forward_to(self, x: Tensor, stage: str) -> Tensor:
-        "What leaves `stage` (one of STAGES): maps (N, channels, h, w), for images x (N, in_channels, H, W)."
+        "What leaves `stage` ('stem', 'layer1', ... 'layer4'): maps (N, channels, h, w), for images x (N, in_channels, H, W)."
         _check_images(self, x)
         for name in _STAGES[: _number(stage) + 1]:
             x = self._run(name, x)
@@ -192,8 +192,8 @@ def ResNet18(
     num_classes: int | None = None,  # None: 10, or those of the weights; others than those get a new last layer
     in_channels: int | None = None,  # None: 3, or those of the weights; so below: what is given must be the weights' own
     width: int | None = None,  # channels of layer1; None: 64; the weights number about 2730*width**2
-    norm: Norm | None = None,  # None: "batch"
-    pool: Pool | None = None,  # None: "avg"
+    norm: Norm | None = None,  # "batch", "layer", "group" or "none"; None: "batch"
+    pool: Pool | None = None,  # "avg" or "max"; None: "avg"
     residual: bool | None = None,  # False: no shortcuts; None: True
     weights: str | Path | None = None,  # "cifar10_jpeg" or a file: a trained net (see `trained`), in eval mode
 ) -> ResNet:
@@ -207,8 +207,8 @@ def ResNet34(
     num_classes: int | None = None,  # None: 10, or those of the weights; others than those get a new last layer
     in_channels: int | None = None,  # None: 3, or those of the weights; so below: what is given must be the weights' own
     width: int | None = None,  # channels of layer1; None: 64; the weights number about 5190*width**2
-    norm: Norm | None = None,  # None: "batch"
-    pool: Pool | None = None,  # None: "avg"
+    norm: Norm | None = None,  # "batch", "layer", "group" or "none"; None: "batch"
+    pool: Pool | None = None,  # "avg" or "max"; None: "avg"
     residual: bool | None = None,  # False: no shortcuts; None: True
     weights: str | Path | None = None,  # a file of a trained ResNet34 (see `trained`): in eval mode
 ) -> ResNet:

@@ -193,7 +193,8 @@ def _load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
 class Trainer:
     """Train `model` on `train`, measure it on `test` after each epoch, and be able to go on after any interruption.
 
-    Any `nn.Module` from images to logits, any torch optimizer on its parameters, any scheduler (`_scheduler_interval`).
+    Any `nn.Module` from images to logits, any torch optimizer on its parameters, any scheduler: torch's
+    OneCycleLR and CyclicLR, and one whose `per_batch` is true, step after each batch, all others after each epoch.
     `fit()` returns the `History`; afterwards the model holds the final weights (the averaged ones with `ema_decay`, the
     best ones with `keep_best`). Parts that are in eval mode (`bn.eval()`) stay so; a net that is so as a whole is trained.
 
@@ -283,7 +284,8 @@ class Trainer:
         """Load the newest whole checkpoint of `run_dir`; False if there is none.
 
         Raises `DataError` for one that doesn't fit: each argument that the next step depends on must be as it was, or
-        the message names it. What may change is listed in `_MAY_CHANGE`.
+        the message names it. What may change: epochs, which may grow, early_stopping, device, precision="auto", compile, run_dir,
+        checkpoint_seconds, about, callbacks and progress.
         """
         state = self.checkpoints.latest() if self.checkpoints else None
         if state is not None:

@@ -183,8 +183,8 @@ def spatial_layers(
 ) -> list[SpatialLayer]:  # in the order in which the modules finish: the last entry is the deepest
     """Run one image through `model` and list every module that returns a map and is called once.
 
-    A map is a 4-D tensor, one for each image, whose height and width behave as space when the image changes at one place
-    (see `_layout`): channels first, or channels last. The model comes back as it was lent (mode, hooks, gradients, random
+    A map is a 4-D tensor, one for each image, whose height and width behave as space when the image changes at one place:
+    channels first, or channels last. The model comes back as it was lent (mode, hooks, gradients, random
     numbers). Raises `TypeError` for a traced or quantized model.
     """
     return [seen.layer for seen in _trace(model, input_tensor) if seen.is_map]
