@@ -272,7 +272,7 @@ def insertion_curve(
     model: nn.Module,
     input_tensor: Tensor,  # (N, C, H, W) normalized
     maps: Tensor,  # (N, h, w): pixels are taken in the order of these values, ties at random (always the same)
-    targets: Tensor,  # (N,) int64
+    targets: int | Tensor,  # classes, (N,) int64 or one for all
     steps: int = 16,
     ground: Tensor | None = None,  # what a pixel shows before it is inserted; None: the image, blurred
     scores: Scores = None,  # where the scores are in what `model` returns: a key, a position, a function; None: it is they
@@ -287,7 +287,7 @@ def deletion_curve(
     model: nn.Module,
     input_tensor: Tensor,  # (N, C, H, W) normalized
     maps: Tensor,  # (N, h, w), as above
-    targets: Tensor,  # (N,) int64
+    targets: int | Tensor,  # as above
     steps: int = 16,
     ground: Tensor | None = None,  # what a deleted pixel shows; None: 0, the mean color
     scores: Scores = None,  # as above
@@ -312,11 +312,12 @@ def _blurred(images: Tensor, sigma: float = 4.0) -> Tensor:  # (N, C, H, W)
     return torch.from_numpy(gaussian_filter(plain, (0, 0, sigma, sigma), mode="nearest", truncate=3)).to(images)
 
 
-def _replace(net: ScoringNet, start: Tensor, end: Tensor, maps: Tensor, targets: Tensor, steps: int) -> Tensor:
+def _replace(net: ScoringNet, start: Tensor, end: Tensor, maps: Tensor, targets: int | Tensor, steps: int) -> Tensor:
     "Probability of `targets` while the pixels of `start` become those of `end`, in the order of `maps`."
     check_number("steps", steps, 1, integer=True)
     start, end = check_images(net.model, start), check_images(net.model, end)
     (n, _, h, w), pixels = start.shape, start[0, 0].numel()
+    targets = targets if isinstance(targets, Tensor) else torch.full((n,), check_number("targets", targets, 0, integer=True))
     if maps.shape[:-2] != (n,) or targets.shape != (n,) or end.shape != start.shape:
         raise ValueError(f"{n} images need as many maps (N, h, w) and targets (N,), got {tuple(maps.shape)} and "
                          f"{tuple(targets.shape)}; ground must have the images' shape")

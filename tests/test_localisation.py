@@ -159,6 +159,9 @@ def test_curves_against_a_loop():
                 with torch.no_grad():
                     p = model(torch.where(chosen.view(32, 32), new, old)[None]).softmax(1)[0, y[i]]
                 assert curve[i, k] == pytest.approx(p.item(), abs=1e-5)
+    for curve in (insertion_curve, deletion_curve):   # one class for all, as elsewhere
+        assert curve(model, x, maps, 3, steps=4).equal(curve(model, x, maps, torch.full((4,), 3), steps=4))
+        with pytest.raises(ValueError, match="targets must be a whole number >= 0, got 'cat'"): curve(model, x, maps, "cat")
     assert area_under(torch.tensor([1.0, 0, 0])) == 0.25 and area_under(torch.ones(3, 9)).eq(1).all()
 
 
