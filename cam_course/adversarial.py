@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base.core import check_number, keyed_generator
+from .base.core import check_number, in_float64, keyed_generator
 from .base.figures import Interactive
 from .base.rendering import enlarge, heat_map, image_strip, overlay
 from .base.target_layers import Scores, ScoringNet, check_batch, eval_mode, suggest_layer
@@ -166,7 +166,7 @@ def pixel_bounds(
     Raises `ValueError` for images that are not float32 in [0, 1], and for an eps outside [0, 1].
     """
     images, radius = _check_pixels(images), _float32_below(_check_size("eps", eps))
-    x = (images.cpu() if images.device.type == "mps" else images).double()  # Apple's GPUs have no float64
+    x = in_float64(images)
     high, low = (_toward_zero_from(x, sign*radius).to(images.device) for sign in (1, -1))
     return low.clamp(min=0), high.clamp(max=1)
 
@@ -228,7 +228,8 @@ def _iterates(
     net = ScoringNet(model, scores, gradients=True)  # once, not in each step
     images = _check_pixels(images)
     images = images.to(next(net.model.parameters(), images).device)
-    eps, alpha = _check_size("eps", eps), _check_size("alpha", alpha)
+    eps = _check_size("eps", eps)
+    alpha = _check_size("alpha", alpha, low_open=eps > 0)  # steps of 0 attack nothing, and would look like robustness
     steps = int(check_number("steps", steps, 1, integer=True))
     classes, sign = _aims(images, labels, targets)
     low, high = pixel_bounds(images, eps)
@@ -361,7 +362,7 @@ def accuracy_under(
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,  # (model, images, labels) -> images
     batch_size: int = 250,
     scores: Scores = None,  # where the scores are in what the model returns: a key, a position, a function; None: it is they
-) -> tuple[float, float, float]:  # accuracy, and its 95 % interval (`_wilson`)
+) -> tuple[float, float, float]:  # accuracy, and its 95 % interval (Wilson 1927)
     """Share of images that `model` gets right after `attack`.
 
     Raises `ValueError` if `fgsm` or `pgd` found no gradient for 1 % of the images or more: what was not attacked is not robust.
@@ -403,6 +404,10 @@ class AttackExplorer(Interactive):
     step: int = 0
     gain: float = 20.0  # how much the change is amplified in its picture
 
+    def __post_init__(self) -> None:
+        check_number("step", self.step, 0, len(self.probabilities) - 1, integer=True)
+        check_number("gain", self.gain, 0, open_low=True)
+
     def at(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         "Image and change (H, W, 3) in units of the full scale, and the two maps (2, h, w) in [0, 1]."
         picture = np.frombuffer(b64decode(self.image), np.uint8).reshape(*self.size, 3)/255
@@ -431,7 +436,9 @@ def explore_attack(
     gain: float = 20.0,
 ) -> AttackExplorer:
     "A figure that moves, made of a trace: choose the step, and how much the change is amplified. Starts with the last."
-    images = trace.images.permute(0, 2, 3, 1).double().cpu()
+    if len(class_names) != trace.probabilities.shape[1]:
+        raise ValueError(f"{len(class_names)} class_names for {trace.probabilities.shape[1]} classes")
+    images = trace.images.permute(0, 2, 3, 1).cpu().double()
     images = images.expand(*images.shape[:3], 3)
     change = (127*(images - images[0])/max(trace.eps, 1e-12)).round().to(torch.int8).contiguous()
     positive = trace.maps.clamp(min=0).cpu()

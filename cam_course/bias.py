@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base.core import check_number, keyed_generator
-from .base.target_layers import Scores, ScoringNet
+from .base.target_layers import Scores, ScoringNet, suggest_layer
 from .data import ImageData
 from .gradcam import GradCAM
 from .localization import mass_in_mask
@@ -43,12 +43,13 @@ def audit(
     agree: ImageData,  # with `masks`, and `extra["cue_mask"]` (N, H, W)
     against: ImageData,  # the same images with the cue that speaks for another class
     normalize: Callable[[Tensor], Tensor],
-    layer: str | nn.Module = "layer3",  # of the maps
+    layer: str | nn.Module | None = None,  # of the maps; None: `suggest_layer`
     scores: Scores = None,  # where the scores are in what `model` returns: a key, a position, a function; None: it is they
 ) -> Audit:
     "Measure accuracy by subgroup, flips, and where the maps of the predicted class lie; the model stays as it is."
     _check_twins(agree, against)
     model = ScoringNet(model, scores, agree.num_classes, layers=True, gradients=True)
+    layer = suggest_layer(model, normalize(agree.x[:1])) if layer is None else layer
     said = [predict(model, data, normalize).argmax(1) for data in (agree, against)]
     right = [(p == agree.y.cpu()).double().mean().item() for p in said]
     maps = [map_shares(model, data, normalize, p, layer) for data, p in zip((agree, against), said, strict=True)]
@@ -62,6 +63,9 @@ def _check_twins(agree: ImageData, against: ImageData) -> None:
     for name, data in {"agree": agree, "against": against}.items():
         if data.masks is None or "cue_mask" not in data.extra:
             raise ValueError(f"{name} has no masks or no extra['cue_mask']: draw it with shapes(..., cue=...)")
+        found, wanted = tuple(data.extra["cue_mask"].shape), (len(data), *data.x.shape[2:])
+        if found != wanted:
+            raise ValueError(f"{name}.extra['cue_mask'] must have shape (N, H, W), here {wanted}, got {found}")
     alike = agree.x.shape == against.x.shape and torch.equal(agree.y, against.y)
     if not alike or not torch.equal(agree.masks, against.masks):
         raise ValueError("agree and against must be the same images but for the cue: draw both with the same seed")
@@ -72,7 +76,7 @@ def map_shares(
     data: ImageData,  # with `masks`, and `extra["cue_mask"]` (N, H, W)
     normalize: Callable[[Tensor], Tensor],
     classes: Tensor,  # (N,) the map of each image is for this class, against the others
-    layer: str | nn.Module = "layer3",
+    layer: str | nn.Module,  # of the maps
 ) -> tuple[Tensor, Tensor]:  # (3, N) share on the cue, near it, and on the object, in [0, 1]; (N,) bool: no evidence
     "Where each Grad-CAM map's positive evidence lies; 0 where there is none. `near`: up to one cell of the map away."
     found = GradCAM(model, layer).explain(normalize(data.x), _margins(classes))
@@ -103,6 +107,8 @@ def rebalanced(
 
     Raises `ValueError` where images have no cue (-1), and where a pair never occurs.
     """
+    if cue not in data.extra:
+        raise ValueError(f"data.extra has no {cue!r}, only {', '.join(map(repr, data.extra)) or 'nothing'}")
     value = torch.as_tensor(data.extra[cue], device=data.y.device).long()
     if without := int((value < 0).sum()):
         raise ValueError(f"{without} of {len(data)} images have no {cue} (-1): leave them out, "

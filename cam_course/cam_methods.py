@@ -35,7 +35,7 @@ def _gradcamplusplus(a: Tensor, g: Tensor) -> Tensor:
 # %% ../nbs/31_cam_methods.ipynb #425270ff
 def _eigencam(a: Tensor) -> Tensor:  # (N, C, h, w) -> (N, h, w)
     "The first principal component of what the channels say, cell by cell."
-    rows = a.flatten(2).transpose(1, 2).double().cpu()  # (N, cells, C)
+    rows = a.flatten(2).transpose(1, 2).cpu().double()  # (N, cells, C)
     rows = rows - rows.mean(1, keepdim=True)
     if rows.shape[1] > rows.shape[2]:
         along = rows @ torch.linalg.eigh(rows.mT @ rows)[1][..., -1:]

@@ -42,10 +42,12 @@ class ImageData:
     def __post_init__(self) -> None:
         self.class_names = tuple(map(str, self.class_names))
         _check_parts(self)
-        if self.mean is None or self.std is None:
-            mean, std = channel_stats(self.x.cpu().numpy())
-            self.mean = self.mean or mean
-            self.std = self.std or tuple(max(s, 1 / 255) for s in std)  # a constant channel must not divide by 0
+        mean, std = (None if given is None else tuple(map(float, given)) for given in (self.mean, self.std))
+        if mean is None or std is None:
+            own_mean, own_std = channel_stats(self.x.cpu().numpy())
+            mean = own_mean if mean is None else mean
+            std = tuple(max(s, 1 / 255) for s in own_std) if std is None else std  # a constant channel must not divide by 0
+        self.mean, self.std = mean, std
 
     def __len__(self) -> int:
         return len(self.x)
@@ -82,6 +84,8 @@ class ImageData:
         "Some of the images, with all that belongs to them."
         if not isinstance(index, slice):
             index = torch.as_tensor(index, device=self.x.device)
+            if index.is_floating_point() and len(index):
+                raise ValueError(f"rows must be whole numbers, or a bool for each image, got {index.dtype}")
             index = index if index.dtype == torch.bool else index.long()
         rows = torch.arange(len(self))[index if isinstance(index, slice) else index.cpu()].tolist()
         def taken(value: Any) -> Any:
@@ -123,11 +127,15 @@ def _check_parts(data: ImageData) -> None:
     if low < 0 or high >= n:
         raise ValueError(f"labels go from {low} to {high}, but there are {n} class names, for 0 to {n - 1}")
     for name in ("mean", "std"):
-        if (value := getattr(data, name)) is not None and len(value) != x.shape[1]:
+        if (value := getattr(data, name)) is not None and (np.ndim(value) != 1 or len(value) != x.shape[1]):
             raise ValueError(f"{name}={value!r}: give {x.shape[1]} numbers, one for each channel")
-    masks = data.masks
-    if masks is not None and (masks.dtype != torch.bool or masks.ndim != 4 or masks.shape[::2] != x.shape[::2]):
-        raise ValueError(f"masks must be bool (N, objects, H, W), got {masks.dtype} of shape {tuple(masks.shape)}")
+    masks, fits = data.masks, False
+    if isinstance(masks, Tensor) and masks.dtype == torch.bool and masks.ndim == 4:
+        fits = (len(masks), *masks.shape[2:]) == (len(x), *x.shape[2:])
+    if masks is not None and not fits:
+        what = f"{masks.dtype} of shape {tuple(masks.shape)}" if isinstance(masks, Tensor) else type(masks).__name__
+        wanted = f"({len(x)}, objects, {x.shape[2]}, {x.shape[3]})"
+        raise ValueError(f"masks must be bool (N, objects, H, W), here {wanted}, got {what}")
 
 
 def _stratified(y: Tensor, held_out: int | float, seed: int) -> Tensor:  # (N,) bool
@@ -182,18 +190,20 @@ def shapes(
 
 # %% ../nbs/10_data.ipynb #b00ad674
 def _plain(image: "Picture") -> "Picture":
-    "A PIL image of any kind as mode L or RGB: upright, transparency on white, 16 bits to 8. No floats: `ValueError`."
+    """A PIL image of any kind as mode L or RGB: upright, transparency on white, 16 bits to 8.
+
+    Whole numbers of 32 bits (mode I) are 16 bits in a picture that was read from PNG, PGM or PPM, which have no more. Any other's
+    range isn't known, nor that of floats: `ValueError`.
+    """
     from PIL import Image, ImageOps
 
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if image.mode in ("F", "I") and not deep:
+        raise ValueError(f"a 32-bit image (mode {image.mode}) has no known range: save it with 8 or 16 bits, or give image.convert('L') "
+                         "if it goes from 0 to 255")
     image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError("a 32-bit float image has no known range: save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"values from {values.min()} to {values.max()} fit neither 8 nor 16 bits")
-        eight = image.mode == "I" and values.max() <= 255  # whole numbers of 32 bits: how many are used says the picture
-        return Image.fromarray((values if eight else values >> 8).astype(np.uint8))
+    if deep:
+        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
     if image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -407,7 +417,7 @@ def from_folder(
     path: str | os.PathLike,  # one folder for each class, images in it, as torchvision's ImageFolder
     size: int | None = None,  # side in px: shorter side scaled, middle cut out; None: as they are, all alike
     channels: int = 3,  # 3: RGB; 1: gray
-    class_names: Sequence[str] | None = None,  # folders that must be there and their order; None: all, sorted
+    class_names: Sequence[str] | None = None,  # the folders in order: another is refused, one that lacks is a class without images; None: all, sorted
     name: str | None = None,  # None: the folder's name
 ) -> ImageData:  # `extra["path"]` has the files in order, as seen from `path`: "cat/0012.png"
     """Read a folder of images into memory, files in sorted order, hidden ones left out.
@@ -467,12 +477,15 @@ def load_data(
     "Load training and test images. Raises `ValueError` for an unknown name; else as `load_cifar10` and `from_folder`."
     if root is not None and dataset != "cifar10":
         raise ValueError(f"root={str(root)!r} is for 'cifar10' alone: leave it out, or give the folder as the data set")
+    if source != "auto" and dataset != "cifar10":
+        raise ValueError(f"source={source!r} is for 'cifar10' alone: leave it out")
     if root is not None and not Path(root).expanduser().exists():
         remedy = "give a folder that holds CIFAR-10, or leave it out (then caches are searched, or it is downloaded)"
         raise FileNotFoundError(f"{remedy}: there is no {str(root)!r}")
     if dataset == "shapes":
         sizes = (10_000 if n_train is None else n_train, 2_000 if n_test is None else n_test)
-        return shapes(sizes[0], 2 * seed, size or 32), shapes(sizes[1], 2 * seed + 1, size or 32)
+        size = 32 if size is None else size
+        return shapes(sizes[0], 2 * seed, size), shapes(sizes[1], 2 * seed + 1, size)
     if dataset == "cifar10":
         parts = _cifar10_parts(root, source, size, verbose)
     elif (folder := Path(dataset).expanduser()).is_dir():

@@ -69,14 +69,14 @@ def descend(
 ) -> np.ndarray:                                            # (steps+1, ..., d) float64: the start and every iterate
     "Plain gradient descent, w <- w - lr ∇f(w). A run that diverges ends in inf or nan, without a warning."
     grad = surface.grad if isinstance(surface, Surface) else surface
-    rates, path = convergence_rates(lr, steps), np.empty((steps + 1, *np.shape(start)))
+    rates, path = step_rates(lr, steps), np.empty((steps + 1, *np.shape(start)))
     path[0] = start
     with np.errstate(over="ignore", invalid="ignore"):
         for k in range(steps): path[k+1] = path[k] - rates[k]*grad(path[k])
     return path
 
 # %% ../nbs/03_descent.ipynb #00076068
-def convergence_rates(
+def step_rates(
     lr: float | ArrayLike,   # one rate, or one per step
     steps: int,
 ) -> np.ndarray:             # (steps,) float64

@@ -27,7 +27,7 @@ from .base.confusion import confusion_matrix, plot_confusion
 from .base.core import check_choice, check_number, write_text
 from .base.figures import INK, PALETTE, Interactive
 from .base.rendering import draw_caption, enlarge, image_grid, image_strip, overlay, shorten_label, signed_map
-from .base.rendering import stretch_contrast
+from .base.rendering import enlarge_map
 from .base.target_layers import Scores, ScoringNet, suggest_layer
 from .data import CIFAR_MEAN, CIFAR_STD, ImageData, LoadedBatches, from_dataset
 from .gradcam import ClassMaps, GradCAM, Layers, library_cam
@@ -63,7 +63,7 @@ class Misclassified:
         cls,
         model: nn.Module,
         data: Any,  # ImageData, or a DataLoader or Dataset of images that aren't normalized, with their labels
-        normalize: Callable[[Tensor], Tensor] | None,  # from `data.x` to the network's input; None: `Normalize.of(data)`
+        normalize: Callable[[Tensor], Tensor] | None = None,  # from `data.x` to the network's input; None: `Normalize.of(data)`
         batch_size: int = 500,
         device: str | torch.device | None = None,  # None: where the model is
         scores: Scores = None,  # where the scores are in what `model` returns: a key, a position, a function; None: it is they
@@ -99,7 +99,10 @@ class Misclassified:
         return f"Misclassified({len(self)} of {len(self.labels)} wrong, accuracy {100*self.accuracy:.2f} %)"
 
     def order(self, by: str = "random", seed: int = 0, pair: tuple[int | str, int | str] | None = None) -> Tensor:
-        "Positions of the errors: `by` one of `_ORDERS`, only those of a `pair` (true, predicted) of numbers or names."
+        """Positions of the errors, only those of a `pair` (true, predicted) of numbers or names where one is given.
+
+        `by`: "random"; "confidence", the surest first; "doubt", the least sure first; "pair", the most frequent confusions first; "index".
+        """
         return _error_order(self, by, seed, pair)
 
     def confusion(self) -> Tensor:
@@ -109,7 +112,7 @@ class Misclassified:
     def verdicts(self) -> "_Verdicts":
         """What else is known of each error's photograph: thirty published nets, and people where a label was doubted.
 
-        Raises `ValueError` for other images than CIFAR-10's test images, or another order: see `_original_numbers`.
+        Raises `ValueError` for other images than CIFAR-10's test images, and for these in an order of their own.
         """
         return _look_up(self)
 
@@ -475,7 +478,7 @@ def _pair_pictures(
     picture = enlarge(image, size)
     top = float(raw.max().clamp(min=1e-12))
     maps = [overlay(picture, (m.clamp(min=0)/top).clamp(max=1), opacity, "viridis") for m in raw]
-    return [picture, *maps, signed_map(stretch_contrast(raw[0] - raw[1], picture.shape[:2]))]
+    return [picture, *maps, signed_map(enlarge_map(raw[0] - raw[1], picture.shape[:2]))]
 
 # %% ../nbs/33_gallery.ipynb #b0b6a036
 def _draw_pairs(errors: Misclassified, model: nn.Module, n: int = 6, layer: str | nn.Module | None = None, columns: int = 2,
@@ -513,8 +516,8 @@ _CARDS = """.cc-cards{display:grid;grid-template-columns:repeat(auto-fill,minmax
 class _Cards:
     "Errors as a page of cards, for `show`: as many beside each other as the screen has room for."
 
-    def __init__(self, articles: Sequence[str], words: str, width: int) -> None:
-        self.articles, self.words, self.width = tuple(articles), words, width
+    def __init__(self, articles: Sequence[str], title: str, layer: str, words: str, width: int) -> None:
+        self.articles, self.title, self.layer, self.words, self.width = tuple(articles), title, layer, words, width
 
     def alt(self) -> str:
         "The cards in words."
@@ -537,8 +540,9 @@ def _make_cards(errors: Misclassified, model: nn.Module, chosen: Tensor, layer: 
     rows = zip(chosen.tolist(), found.raw[0].cpu(), found.raw_max[0].tolist(), strict=True)
     articles = [_article(errors, i, raw, peaks, verdicts, both) for i, raw, peaks in rows]
     higher = sum(a > b for a, b in found.raw_max[0].tolist())
-    title = f"{_title(errors, chosen)}: the answer's evidence peaks above the truth's in {higher} of {len(chosen)} ({found.layers[0]})"
-    return _Cards(articles, f"{title}. {_describe(errors, chosen)}", 300 if both else 150)
+    title, layer = _title(errors, chosen), found.layers[0]
+    words = f"{title}: the answer's evidence peaks above the truth's in {higher} of {len(chosen)} ({layer}). {_describe(errors, chosen)}"
+    return _Cards(articles, title, layer, words, 300 if both else 150)
 
 
 def _article(errors: Misclassified, i: int, raw: Tensor, peaks: list[float], verdicts: _Verdicts | None = None, both: bool = True) -> str:
@@ -584,9 +588,8 @@ def _save_html(
 ) -> None:
     "Write a page of errors with both maps and their difference, all in one file."
     cards = errors.cards(model, n, _layer_for(errors, model, layer, min_size), min_size, **choice)
-    title = cards.words.partition(":")[0]
-    layers = cards.words.partition("(")[2].partition(")")[0]
-    write_text(path, _PAGE.format(title=escape(title), layer=escape(layers), body=cards._repr_mimebundle_()[0]["text/html"]))
+    body = cards._repr_mimebundle_()[0]["text/html"]
+    write_text(path, _PAGE.format(title=escape(cards.title), layer=escape(cards.layer), body=body))
 
 
 def _layer_for(errors: Misclassified, model: nn.Module, layer: str | nn.Module | None, min_size: int) -> str | nn.Module:
@@ -677,7 +680,7 @@ class TensorBoardGallery:
                           "that aren't (ImageData, a Dataset), and normalize=", stacklevel=2)
             return
         with _full_precision(trainer.best_model) as model:
-            errors = Misclassified.find(model, data, self.normalize or trainer.normalize)
+            errors = Misclassified.find(model, data, trainer.normalize if self.normalize is None else self.normalize)
             figures = {"errors/confusion": plot_confusion(errors.confusion(), errors.class_names)}
             if len(errors):
                 figures["errors/images"] = errors.plot(self.n)

@@ -27,7 +27,13 @@ def normalize_maps(
     raw: Sequence[Tensor],  # per layer (..., h, w), signed
     image_size: tuple[int, int],  # (H, W) to enlarge to
 ) -> Tensor:  # (..., H, W) float32 in [0, 1]
-    "grad-cam's pipeline: ReLU, to [0, 1], bilinear to the image's size, mean over layers, to [0, 1] again."
+    """grad-cam's pipeline: ReLU, to [0, 1], bilinear to the image's size, mean over layers, to [0, 1] again.
+
+    Raises `ValueError` for a bare tensor, whose images would be averaged as if they were layers.
+    """
+    if isinstance(raw, Tensor) or not len(raw):
+        got = f"a tensor {tuple(raw.shape)}" if isinstance(raw, Tensor) else "none"
+        raise ValueError(f"raw must hold a tensor of maps for each layer, got {got}: put the maps of a single layer into a list, [raw]")
     total = None
     for maps in raw:
         flat = _unit(maps.float().clamp(min=0).flatten(0, -3)[:, None])
@@ -581,6 +587,8 @@ def library_cam(
     layers = _named_layers(net.model, target_layers)
     reshape = _library_view(net.model, layers, x, min_size) if reshape_transform is None else reshape_transform
     with eval_mode(net), torch.inference_mode(False), torch.enable_grad():
+        if reshape_transform is not None:  # the library doesn't look at what it makes
+            _tapped(net, layers, dict.fromkeys(layers, reshape_transform), x[:1], min_size, everything=False)
         chosen = _callables(targets, len(x)) or _library_targets(net, x, targets)
         cam = LibraryGradCAM(model=net, target_layers=list(layers.values()), reshape_transform=reshape)
         for module in layers.values():  # after the library's own hooks: what an in-place op overwrites is this copy

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, replace_all_batch_norm_modules_, vjp
 
-from .base.core import check_choice, check_number, keyed_generator
+from .base.core import check_choice, check_number, in_float64, keyed_generator
 from .base.figures import INK, PALETTE, Interactive
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def power_iteration(
     max_products: int = 1000,
 ) -> _Eigenvalue:
     "The eigenvalue of largest *magnitude*: multiply by H and normalize, until the direction stays."
+    check_number("max_products", max_products, 1, integer=True)
     v = start/start.norm()
     for n in range(1, max_products + 1):
         hv = product(v)
@@ -133,6 +134,7 @@ def lanczos(
 ) -> _Eigenvalue:
     "The same question put to all the vectors that power iteration passed by, at once: far fewer products."
     check_choice("which", which, ("largest", "smallest", "magnitude"))
+    check_number("max_products", max_products, 1, integer=True)
     basis, diagonal = [start/start.norm()], []
     off: list[float] = []
     while True:
@@ -323,7 +325,7 @@ class _Plane(NamedTuple):
 def _plane_of(points: Tensor) -> _Plane:   # (n, d)
     "The plane nearest to the points: their first two principal components."
     middle = points.mean(0)
-    _, s, axes = torch.linalg.svd((points - middle).double(), full_matrices=False)
+    _, s, axes = torch.linalg.svd(in_float64(points - middle), full_matrices=False)
     return _Plane(middle, axes[:2].to(points), (s[:2].square().sum()/s.square().sum()).item())
 
 # %% ../nbs/25_landscape.ipynb #6dbb8d50
@@ -384,7 +386,7 @@ def _on_slice(
 ) -> SliceDescent:
     "The tracks, all of the same start, on the plane through most of their movement, ready to play."
     plane = _plane_of(torch.cat([t.points for t in tracks]))
-    flat = [((t.points - plane.middle) @ plane.axes.T).double().numpy() for t in tracks]
+    flat = [((t.points - plane.middle) @ plane.axes.T).cpu().double().numpy() for t in tracks]
     low, high = (np.array([getattr(p, f)(0) for p in flat]) for f in ("min", "max"))
     low, high = low.min(0), high.max(0)
     (x0, y0), (x1, y1) = low - margin*(high - low), high + margin*(high - low)
@@ -437,6 +439,7 @@ def sharpness(
     Keskar et al. 2017 (eq. 3) with a round ball in place of their box; `relative`: as Kwon et al. 2021, filter by filter.
     """
     check_number("radius", radius, 0, open_low=True)
+    check_number("steps", steps, 1, integer=True)
     scale = _flatten(_filter_norms(weights)) if relative else torch.ones_like(_flatten(weights))
     at = lambda d: loss(_moved(weights, (1.0, _unflatten(scale*d, weights))))
     d = _flatten(_random_direction(weights, seed))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base.core import check_choice, check_number
+from .base.core import check_choice, check_number, in_float64
 from .base.figures import PALETTE, Interactive
 from .base.target_layers import Scores, ScoringNet, bare_model, check_images, eval_mode, resolve_layer, suggest_layer
 from .gradcam import GradCAM, class_targets
@@ -163,11 +163,11 @@ def mean_interval(
     "Student's t interval of the mean over the first axis; for a comparison, give the paired differences."
     from scipy import stats
 
-    check_number("level", level, 0, 1, open_low=True)
+    check_number("level", level, 0, 1, open_low=True, open_high=True)
     n = len(values)
     if n < 2:
         raise ValueError("an interval needs 2 results or more: run more seeds")
-    values = values.double()
+    values = in_float64(values)
     half = float(stats.t.ppf((1 + level)/2, n - 1))*values.std(0)/n**0.5
     return _Interval(values.mean(0), values.mean(0) - half, values.mean(0) + half)
 
@@ -205,8 +205,9 @@ class MapThreshold(Interactive):
             if m.shape[:-2] != x.shape[:1] or masks.shape[:-2] != x.shape[:1] or masks.shape[-2:] != x.shape[-2:]:
                 raise ValueError(f"{len(x)} images need as many maps (K, h, w) and masks (K, H, H) of their size, got {tuple(m.shape)} "
                                  f"for {name!r} and {tuple(masks.shape)}")
-            peak = m.double().amax((-2, -1), keepdim=True)
-            kept[name] = (m.double().clamp(min=0)/torch.where(peak > 0, peak, 1)).round(decimals=4)
+            fine = in_float64(m)
+            peak = fine.amax((-2, -1), keepdim=True)
+            kept[name] = (fine.clamp(min=0)/torch.where(peak > 0, peak, 1)).round(decimals=4)
         pixels = x.permute(0, 2, 3, 1).contiguous().cpu().numpy().tobytes()
         flags = masks.to(torch.uint8).cpu().contiguous().numpy().tobytes()
         return cls(pixels, flags, [m.tolist() for m in kept.values()], list(kept), list(titles), x.shape[-1])
@@ -271,7 +272,7 @@ def insertion_curve(
     model: nn.Module,
     input_tensor: Tensor,  # (N, C, H, W) normalized
     maps: Tensor,  # (N, h, w): pixels are taken in the order of these values, ties at random (always the same)
-    targets: Tensor,  # (N,) int64
+    targets: int | Tensor,  # classes, (N,) int64 or one for all
     steps: int = 16,
     ground: Tensor | None = None,  # what a pixel shows before it is inserted; None: the image, blurred
     scores: Scores = None,  # where the scores are in what `model` returns: a key, a position, a function; None: it is they
@@ -286,7 +287,7 @@ def deletion_curve(
     model: nn.Module,
     input_tensor: Tensor,  # (N, C, H, W) normalized
     maps: Tensor,  # (N, h, w), as above
-    targets: Tensor,  # (N,) int64
+    targets: int | Tensor,  # as above
     steps: int = 16,
     ground: Tensor | None = None,  # what a deleted pixel shows; None: 0, the mean color
     scores: Scores = None,  # as above
@@ -311,11 +312,12 @@ def _blurred(images: Tensor, sigma: float = 4.0) -> Tensor:  # (N, C, H, W)
     return torch.from_numpy(gaussian_filter(plain, (0, 0, sigma, sigma), mode="nearest", truncate=3)).to(images)
 
 
-def _replace(net: ScoringNet, start: Tensor, end: Tensor, maps: Tensor, targets: Tensor, steps: int) -> Tensor:
+def _replace(net: ScoringNet, start: Tensor, end: Tensor, maps: Tensor, targets: int | Tensor, steps: int) -> Tensor:
     "Probability of `targets` while the pixels of `start` become those of `end`, in the order of `maps`."
     check_number("steps", steps, 1, integer=True)
     start, end = check_images(net.model, start), check_images(net.model, end)
     (n, _, h, w), pixels = start.shape, start[0, 0].numel()
+    targets = targets if isinstance(targets, Tensor) else torch.full((n,), check_number("targets", targets, 0, integer=True))
     if maps.shape[:-2] != (n,) or targets.shape != (n,) or end.shape != start.shape:
         raise ValueError(f"{n} images need as many maps (N, h, w) and targets (N,), got {tuple(maps.shape)} and "
                          f"{tuple(targets.shape)}; ground must have the images' shape")
@@ -389,6 +391,8 @@ def randomization_test(
         original = draw(trained, x, chosen).detach().clone()
         weighty = [name for name, child in model.named_children() if next(child.parameters(), None) is not None]
         names = list(stages) if stages is not None else weighty[::-1]
+        if not names:
+            raise ValueError("no stage to randomize: " + ("the model has no part with weights" if stages is None else "stages is empty"))
         net, maps = copy.deepcopy(trained), []
         torch.manual_seed(seed)  # `eval_mode` puts the generators back
         for stage in names:

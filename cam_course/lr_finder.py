@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 
 from .averages import ewma
 from cam_course.base.core import (
-    check_choice, check_number, generators_in, keyed_generator, memory_format, preserved, reseed, seed_everything, set_in_group,
+    check_choice, check_number, finest_float, generators_in, keyed_generator, memory_format, preserved, reseed, seed_everything,
+    set_in_group,
 )
 from .base.figures import Interactive, png
 from .base.lr_curve import FINISHED, METHODS, LRFinderResult, LRFinderSpread, local_line, trim_ends
@@ -186,7 +187,7 @@ def _agreed(model: nn.Module, loss: float) -> float:
         return loss
     group = model.process_group
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    total = torch.tensor(loss, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    total = torch.tensor(loss, dtype=finest_float(device), device=device)
     torch.distributed.all_reduce(total, group=group)
     return total.item()/torch.distributed.get_world_size(group)
 
@@ -227,7 +228,7 @@ class DataBatches:
         batch_size = min(_BATCH, len(data)) if batch_size is None else batch_size
         check_number("batch_size", batch_size, 1, len(data), integer=True)
         self.data, self.batch_size, self.transform, self.seed = data, batch_size, transform, seed
-        self.normalize = normalize or Normalize.of(data)
+        self.normalize = Normalize.of(data) if normalize is None else normalize
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for epoch in itertools.count():
@@ -291,7 +292,8 @@ class LRFinder:
         all of them stop at the same step, with the same curve.
         """
         rates = _rates(self._present() if start_lr is None else start_lr, end_lr, num_iter, step_mode)
-        beta = 1 - check_number("smooth_f", smooth_f, 0, 1) if smooth_f else 0.0
+        smooth_f = check_number("smooth_f", smooth_f, 0, 1)
+        beta = 1 - smooth_f if smooth_f else 0.0
         check_number("diverge_th", diverge_th, 1, open_low=True)
         loader = _loader(train_loader)
         hidden = (None if "ipykernel" not in sys.modules else False) if progress is None else not progress

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .base.figures import PALETTE, Interactive
-from .descent import Surface, convergence_rates, draw_surface, quadratic, steps_to
+from .descent import Surface, draw_surface, quadratic, step_rates, steps_to
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ def momentum_descend(
     `nesterov=True`: with `lr_inside` the gradient is taken at w + βv (Sutskever et al. 2013); without, the iterates
     are those look-ahead points, as torch stores them. A run that diverges ends in inf or nan, without a warning.
     """
-    rates, b = convergence_rates(lr, steps), np.asarray(beta, dtype=np.float64)
+    rates, b = step_rates(lr, steps), np.asarray(beta, dtype=np.float64)
     if not ((b >= 0) & (b < 1)).all(): raise ValueError(f"beta must be in [0, 1), got {beta}")
     step, path = _step_of(surface, nesterov, lr_inside), np.empty((steps + 1, *np.shape(start)))
     path[0], v = start, np.zeros(np.shape(start))

@@ -35,7 +35,7 @@ def _check_group(group: Group) -> None:
     "Raise ValueError for the first hyper-parameter of `group` that is not a number in its range."
     for name, value in group.items():
         if name not in _BELOW_ONE | _NOT_NEGATIVE: continue
-        if name == "betas" and len(value) != 2: raise ValueError(f"betas must be (beta1, beta2), got {value!r}")
+        if name == "betas" and not (isinstance(value, tuple | list) and len(value) == 2): raise ValueError(f"betas must be (beta1, beta2), got {value!r}")
         high = 1 if name in _BELOW_ONE else inf
         for v in value if name == "betas" else (value,):
             if not (isinstance(v, Real) and 0 <= v < high):
@@ -190,7 +190,7 @@ def _path_and_rates(
     return path, rates
 
 # %% ../nbs/05_optimizers.ipynb #37834f94
-class Momentum(SGD):
+class Momentum(BaseOptimizer):
     """Heavy ball (Polyak 1964) as torch writes it: v <- momentum * v + (1 - dampening) * g; w <- w - lr * v.
 
     The first v is g, whatever the dampening; with momentum 0 there is no v. Equals torch.optim.SGD(momentum=...).
@@ -199,7 +199,7 @@ class Momentum(SGD):
     def __init__(
         self, params: Iterable, lr: float = 1e-3, momentum: float = 0.9, dampening: float = 0, weight_decay: float = 0
     ):
-        BaseOptimizer.__init__(self, params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
+        super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
 
     def direction(self, g: Tensor, state: _State, group: Group) -> Tensor:
         if not group["momentum"]: return g
@@ -230,15 +230,15 @@ def _zeros(state: _State, name: str, like: Tensor) -> Tensor:
     return state[name]
 
 # %% ../nbs/05_optimizers.ipynb #cd217316
-class Adagrad(SGD):
+class Adagrad(BaseOptimizer):
     "A rate per weight (Duchi et al. 2011): s <- s + g²; w <- w - lr / (1 + (t-1) lr_decay) * g / (sqrt(s) + eps)."
 
     def __init__(
         self, params: Iterable, lr: float = 1e-2, lr_decay: float = 0, weight_decay: float = 0,
         initial_accumulator_value: float = 0, eps: float = 1e-10,
     ):
-        BaseOptimizer.__init__(self, params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
-                               initial_accumulator_value=initial_accumulator_value, eps=eps)
+        super().__init__(params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
+                         initial_accumulator_value=initial_accumulator_value, eps=eps)
 
     def first_state(self, w: Tensor, group: Group) -> _State:
         start = torch.full_like(w.detach(), group["initial_accumulator_value"])
@@ -250,7 +250,7 @@ class Adagrad(SGD):
         return g / (s.sqrt() + group["eps"]) / (1 + (_count(state) - 1) * group["lr_decay"])
 
 # %% ../nbs/05_optimizers.ipynb #a188ab87
-class RMSProp(SGD):
+class RMSProp(BaseOptimizer):
     """Adagrad that forgets (Hinton 2012): v <- alpha v + (1-alpha) g²; w <- w - lr * g / (sqrt(v) + eps).
 
     `centered` subtracts the square of the mean gradient from v: a variance. `momentum`: a heavy ball on the quotient.
@@ -261,8 +261,8 @@ class RMSProp(SGD):
         self, params: Iterable, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,
         momentum: float = 0, centered: bool = False,
     ):
-        BaseOptimizer.__init__(self, params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay,
-                               momentum=momentum, centered=centered)
+        super().__init__(params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay,
+                         momentum=momentum, centered=centered)
 
     def direction(self, g: Tensor, state: _State, group: Group) -> Tensor:
         _count(state)  # torch's class counts too
@@ -275,7 +275,7 @@ class RMSProp(SGD):
         return _zeros(state, "momentum_buffer", g).mul_(group["momentum"]).add_(d) if group["momentum"] else d
 
 # %% ../nbs/05_optimizers.ipynb #3a2e77ad
-class Adam(SGD):
+class Adam(BaseOptimizer):
     """Momentum's average over RMSProp's, each freed of its start at zero (Kingma & Ba 2015, algorithm 1).
 
     m <- beta1 m + (1-beta1) g; v <- beta2 v + (1-beta2) g²;
@@ -286,7 +286,7 @@ class Adam(SGD):
         self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0,
     ):
-        BaseOptimizer.__init__(self, params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def direction(self, g: Tensor, state: _State, group: Group) -> Tensor:
         (beta1, beta2), t = group["betas"], _count(state)
@@ -310,7 +310,7 @@ class AdamW(Adam):
         return g
 
 # %% ../nbs/05_optimizers.ipynb #6ed1ec8f
-class Adadelta(SGD):
+class Adadelta(BaseOptimizer):
     """RMSProp that measures its own rate (Zeiler 2012), so that a step has the unit of w.
 
     v <- rho v + (1-rho) g²; d = sqrt(u + eps) / sqrt(v + eps) * g; u <- rho u + (1-rho) d²; w <- w - lr * d.
@@ -318,7 +318,7 @@ class Adadelta(SGD):
     """
 
     def __init__(self, params: Iterable, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0):
-        BaseOptimizer.__init__(self, params, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay)
+        super().__init__(params, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay)
 
     def direction(self, g: Tensor, state: _State, group: Group) -> Tensor:
         _count(state)  # torch's class counts too
@@ -330,7 +330,7 @@ class Adadelta(SGD):
         return d
 
 # %% ../nbs/05_optimizers.ipynb #lion0cls
-class Lion(SGD):
+class Lion(BaseOptimizer):
     """The sign of a running mix of gradients (Chen et al. 2023, algorithm 2), with decoupled weight decay.
 
     c <- beta1 m + (1-beta1) g; w <- (1 - lr * weight_decay) w - lr * sign(c); m <- beta2 m + (1-beta2) g, m from 0.
@@ -341,7 +341,7 @@ class Lion(SGD):
     def __init__(
         self, params: Iterable, lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0
     ):
-        BaseOptimizer.__init__(self, params, lr=lr, betas=betas, weight_decay=weight_decay)
+        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay)
 
     decay = AdamW.decay
 
@@ -363,7 +363,7 @@ def _orthogonalize(g: Tensor, steps: int = 5, eps: float = 1e-7) -> Tensor:
     return x.T if g.shape[0] > g.shape[1] else x
 
 # %% ../nbs/05_optimizers.ipynb #muon0cls
-class Muon(SGD):
+class Muon(BaseOptimizer):
     """Momentum with all singular values made about 1 (Jordan et al. 2024), for matrices and kernels.
 
     v <- momentum * v + (1 - momentum) * g; d = (1 - momentum) * g + momentum * v with `nesterov`, else v; then
@@ -377,8 +377,8 @@ class Muon(SGD):
         self, params: Iterable, lr: float = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95, nesterov: bool = True,
         eps: float = 1e-7, ns_steps: int = 5, bf16: bool = False,
     ):
-        BaseOptimizer.__init__(self, params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
-                               eps=eps, ns_steps=ns_steps, bf16=bf16)
+        super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
+                         eps=eps, ns_steps=ns_steps, bf16=bf16)
 
     decay = AdamW.decay
 
@@ -512,7 +512,7 @@ class OptimizerRace(Interactive):
     js = "optimizers/race.js"
     surface: str = "ravine"
     start: list[float] = field(default_factory=list)  # two numbers; empty: the surface's own
-    tuned: bool = False  # each at the best rate of RATES from this start
+    tuned: bool = False  # each at the best rate from this start, of 0.0001, 0.0002, 0.0005, ... 50
     lr: float = 0.1      # for all, unless tuned
     steps: int = 150
 

@@ -27,7 +27,7 @@ _POOLS: tuple[str, ...] = get_args(Pool)  # what `pool=` accepts
 
 
 def _make_norm(
-    norm: str,  # one of NORMS
+    norm: str,  # one of `_NORMS`
     channels: int,  # channels of the maps (N, channels, H, W)
 ) -> nn.Module:  # with 2*channels weights, scale and shift; "none": without
     "The normalization called `norm`."
@@ -67,7 +67,7 @@ class BasicBlock(nn.Module):
         in_channels: int,  # of the input
         channels: int,  # of the output
         stride: int = 1,  # 2 halves height and width
-        norm: str = "batch",  # one of NORMS
+        norm: str = "batch",  # or "layer", "group", "none"
         residual: bool = True,  # False: relu(F(x)), a plain net
     ):
         super().__init__()
@@ -105,13 +105,15 @@ class ResNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         width: int = 64,  # channels of layer1; the others have 2, 4 and 8 times as many
-        norm: str = "batch",  # one of NORMS
-        pool: str = "avg",  # one of POOLS: how layer4's maps become one number per channel
+        norm: str = "batch",  # or "layer", "group", "none"
+        pool: str = "avg",  # or "max": how layer4's maps become one number per channel
         residual: bool = True,  # False: no shortcuts
     ):
         super().__init__()
         for name, value in {"num_classes": num_classes, "in_channels": in_channels, "width": width}.items():
             check_number(name, value, 1, integer=True)
+        if len(blocks) != 4: raise ValueError(f"blocks must be four numbers, for layer1 to layer4, got {blocks!r}")
+        for count in blocks: check_number("blocks of a layer", count, 1, integer=True)
         self.norm, self.pool = check_choice("norm", norm, _NORMS), check_choice("pool", pool, _POOLS)
         self.residual = check_flag("residual", residual)
         self.blocks, self.in_channels, self.width = tuple(blocks), in_channels, width
@@ -127,6 +129,7 @@ class ResNet(nn.Module):
             before = after
         self.avgpool = nn.AdaptiveAvgPool2d(1) if pool == "avg" else nn.AdaptiveMaxPool2d(1)
         self.fc = nn.Linear(before, num_classes)
+        self.about: dict[str, Any] = {}  # what a file of weights said of them: see `trained`
         _initialize(self)
 
     def architecture(self) -> dict[str, Any]:
@@ -139,7 +142,7 @@ class ResNet(nn.Module):
         return self.relu(self.bn1(self.conv1(x))) if stage == "stem" else getattr(self, stage)(x)
 
     def forward_to(self, x: Tensor, stage: str) -> Tensor:
-        "What leaves `stage` (one of STAGES): maps (N, channels, h, w), for images x (N, in_channels, H, W)."
+        "What leaves `stage` ('stem', 'layer1', ... 'layer4'): maps (N, channels, h, w), for images x (N, in_channels, H, W)."
         _check_images(self, x)
         for name in _STAGES[: _number(stage) + 1]:
             x = self._run(name, x)
@@ -187,11 +190,11 @@ def _check_images(model: ResNet, x: Tensor) -> None:
 # %% ../nbs/12_resnet.ipynb #71e0a04f
 def ResNet18(
     num_classes: int | None = None,  # None: 10, or those of the weights; others than those get a new last layer
-    in_channels: int = 3,
-    width: int = 64,  # channels of layer1; the weights number about 2730*width**2
-    norm: str = "batch",  # one of NORMS
-    pool: str = "avg",  # one of POOLS
-    residual: bool = True,  # False: no shortcuts
+    in_channels: int | None = None,  # None: 3, or those of the weights; so below: what is given must be the weights' own
+    width: int | None = None,  # channels of layer1; None: 64; the weights number about 2730*width**2
+    norm: Norm | None = None,  # "batch", "layer", "group" or "none"; None: "batch"
+    pool: Pool | None = None,  # "avg" or "max"; None: "avg"
+    residual: bool | None = None,  # False: no shortcuts; None: True
     weights: str | Path | None = None,  # "cifar10_jpeg" or a file: a trained net (see `trained`), in eval mode
 ) -> ResNet:
     "Layers of 2, 2, 2, 2 blocks: 11,173,962 weights by default."
@@ -202,11 +205,11 @@ def ResNet18(
 
 def ResNet34(
     num_classes: int | None = None,  # None: 10, or those of the weights; others than those get a new last layer
-    in_channels: int = 3,
-    width: int = 64,  # channels of layer1; the weights number about 5190*width**2
-    norm: str = "batch",  # one of NORMS
-    pool: str = "avg",  # one of POOLS
-    residual: bool = True,  # False: no shortcuts
+    in_channels: int | None = None,  # None: 3, or those of the weights; so below: what is given must be the weights' own
+    width: int | None = None,  # channels of layer1; None: 64; the weights number about 5190*width**2
+    norm: Norm | None = None,  # "batch", "layer", "group" or "none"; None: "batch"
+    pool: Pool | None = None,  # "avg" or "max"; None: "avg"
+    residual: bool | None = None,  # False: no shortcuts; None: True
     weights: str | Path | None = None,  # a file of a trained ResNet34 (see `trained`): in eval mode
 ) -> ResNet:
     "Layers of 3, 4, 6, 3 blocks: 21,282,122 weights by default."
@@ -216,21 +219,22 @@ def ResNet34(
 
 # %% ../nbs/12_resnet.ipynb #73ae26cb
 _BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-_DEFAULTS = {"num_classes": None, "in_channels": 3, "width": 64, "norm": "batch", "pool": "avg", "residual": True}
+_DEFAULTS = {"num_classes": 10, "in_channels": 3, "width": 64, "norm": "batch", "pool": "avg", "residual": True}
 
 
 def _new(model: str, given: dict[str, Any]) -> ResNet:
-    return ResNet(_BLOCKS[model], **{**given, "num_classes": 10 if given["num_classes"] is None else given["num_classes"]})
+    return ResNet(_BLOCKS[model], **{name: _DEFAULTS[name] if value is None else value for name, value in given.items()})
 
 
 def trained(
     model: str,  # "resnet18" or "resnet34": what the file must hold
     weights: str | Path,  # a shipped name or a file, such as a run's last.safetensors: see `read_weights`
-    given: dict[str, Any] | None = None,  # settings asked for: one that is no default must be the file's, but for num_classes
+    given: dict[str, Any] | None = None,  # settings asked for, None: the file's; all but num_classes must be the file's
 ) -> ResNet:  # in eval mode; `.about` is the file's description: data set, mean, std, class names, accuracy
     """The net that fits a file of weights, filled; raises `ValueError` where `given` asks for another one.
 
-    With another `num_classes` the last layer is new, and has to be trained: a warning says so.
+    With another `num_classes` the last layer is new, and has to be trained: a warning says so. `DataError` for a file whose
+    description is of another net than its weights.
     """
     state, about = read_weights(weights)
     if about.get("model") != model:
@@ -241,12 +245,13 @@ def trained(
     classes = given.pop("num_classes", None)
     try:
         stem = [w for name, w in sorted(state.items()) if name.startswith("conv1.") and name.endswith("weight")]
-        found |= {"width": len(stem[-1]), "in_channels": stem[0].shape[1], "num_classes": len(state["fc.weight"])}
+        seen = {"width": len(stem[-1]), "in_channels": stem[0].shape[1], "num_classes": len(state["fc.weight"])}
+        found |= {name: about.get(name, value) for name, value in seen.items()}
         for name, value in given.items():
-            if value not in (found[name], _DEFAULTS[name]):
+            if value not in (None, found[name]):
                 raise ValueError(f"weights {str(weights)!r} have {name}={found[name]!r}, not {value!r}: leave {name} out")
         net = ResNet(_BLOCKS[model], **found)
-        if len(stem) == 2:  # whitened patches, then a 1x1 convolution: the stem of `WhitenedStem`
+        if about.get("whitening", len(stem) == 2):  # whitened patches, then a 1x1 convolution: the stem of `WhitenedStem`
             white = nn.Conv2d(found["in_channels"], len(stem[0]), 3, padding=1, bias=False).requires_grad_(False)
             net.conv1 = nn.Sequential(white, nn.Conv2d(len(stem[0]), found["width"], 1, bias=False))
         net.load_state_dict(state)

@@ -61,7 +61,7 @@ def cyclic(
 ) -> np.ndarray:
     "Triangles between base_lr and max_lr (Smith 2017). Swap the two and it is the momentum that goes with them."
     check_choice("mode", mode, ("triangular", "triangular2", "exp_range"))
-    up, total = step_size_up, step_size_up + (step_size_down or step_size_up)
+    up, total = step_size_up, step_size_up + (step_size_up if step_size_down is None else step_size_down)
     cycle = np.floor(1 + np.asarray(step)/total)          # 1 in the first cycle
     x, top = 1 + np.asarray(step)/total - cycle, up/total
     height = np.where(x <= top, x/top, (x - 1)/(top - 1))
@@ -277,8 +277,8 @@ class CyclicLR(_Schedule):
         step_size_down: int | None = None, mode: str = "triangular", gamma: float = 1.0, cycle_momentum: bool = True,
         base_momentum: float | list[float] = 0.8, max_momentum: float | list[float] = 0.9, last_epoch: int = -1,
     ):
-        for name, size in (("step_size_up", step_size_up), ("step_size_down", step_size_down or 1)):
-            check_number(name, size, 1)
+        check_number("step_size_up", step_size_up, 1)
+        if step_size_down is not None: check_number("step_size_down", step_size_down, 1)
         check_choice("mode", mode, ("triangular", "triangular2", "exp_range"))
         self.shape = {"step_size_up": step_size_up, "step_size_down": step_size_down, "mode": mode,
                       "gamma": float(check_number("gamma", gamma))}

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 from torch.utils.data import RandomSampler
 
-from .base.core import DataError, check_number, keyed_generator, memory_format, preserved, write_text
+from .base.core import DataError, check_number, finest_float, keyed_generator, memory_format, preserved, write_text
 from .data import ImageData, LoadedBatches, opened
 from .transforms import Normalize, check_transform
 
@@ -26,6 +26,14 @@ from .transforms import Normalize, check_transform
 def _whole(low: int, **numbers: int) -> list[int]:
     "Whole numbers, `low` or more, as Python's own; `ValueError` for the first that is none."
     return [int(check_number(name, value, low, integer=True)) for name, value in numbers.items()]
+
+
+def _share(share: tuple[int, int], batch_size: int) -> tuple[int, int]:
+    "(rank, how many) if each process gets an image of a batch; else `ValueError`."
+    rank, parts = share
+    check_number("processes of share", parts, 1, batch_size, integer=True)
+    check_number("rank of share", rank, 0, parts - 1, integer=True)
+    return rank, parts
 
 
 def epoch_batches(
@@ -36,7 +44,7 @@ def epoch_batches(
     seed: int = 0,
     epoch: int = 0,
     start: int = 0,  # first batch: a resumed epoch goes on in the middle
-    share: tuple[int, int] = (0, 1),  # this process's part of each batch: (rank, how many)
+    share: tuple[int, int] = (0, 1),  # this process's part of each batch, as `tensor_split` cuts it: (rank, how many)
     device: torch.device | None = None,  # where the batches are wanted; None: where the data is
 ) -> Iterator[tuple[Tensor, Tensor]]:  # x float (B, C, H, W), y (B,)
     """Yield the batches of one training epoch; what each sample looks like depends on (seed, epoch, its index) alone.
@@ -44,7 +52,7 @@ def epoch_batches(
     The last, incomplete batch is left out: with another order in each epoch every image has its turn.
     """
     batch_size, seed, epoch, start = _whole(1, batch_size=batch_size) + _whole(0, seed=seed, epoch=epoch, start=start)
-    device, (rank, parts) = device or data.x.device, share
+    device, (rank, parts) = device or data.x.device, _share(share, batch_size)
     order = torch.randperm(len(data), generator=keyed_generator(seed, "order", epoch)).to(data.x.device)
     params = {}
     if transform is not None:
@@ -53,7 +61,7 @@ def epoch_batches(
         drawn = transform.draw(len(data), data.image_size, generator=keyed_generator(seed, "augment", epoch))
         params = {name: value.to(data.x.device) for name, value in drawn.items()}
     for i in range(start, len(data) // batch_size):
-        rows = order[i * batch_size : (i + 1) * batch_size].chunk(parts)[rank]
+        rows = order[i * batch_size : (i + 1) * batch_size].tensor_split(parts)[rank]
         x, y = data.x[rows].to(device, non_blocking=True), data.y[rows].to(device, non_blocking=True)
         if transform is not None:
             x = transform.apply(x, **{name: value[rows].to(device) for name, value in params.items()})
@@ -93,8 +101,7 @@ class Meter:
     "Sums of an epoch (loss, hits, images) on the device; `first_bad` is the first step with a loss that isn't finite."
 
     def __init__(self, device: torch.device):
-        real = torch.float32 if device.type == "mps" else torch.float64
-        self.sums = torch.zeros(3, dtype=real, device=device)
+        self.sums = torch.zeros(3, dtype=finest_float(device), device=device)
         self.first_bad = torch.full((), -1, device=device)
 
     def add(self, loss: Tensor, hits: Tensor, images: int, step: int) -> None:
@@ -148,10 +155,10 @@ def _answers(
     if isinstance(data, LoadedBatches):
         if ordered and isinstance(getattr(data.loader, "sampler", None), RandomSampler):
             raise ValueError("the answers would come in the order of a shuffled loader: make it with shuffle=False")
-        batches, normalize = data.batches(), normalize or (lambda x: x)
+        batches, normalize = data.batches(), (lambda x: x) if normalize is None else normalize
     else:
         batches = ((data.x[i : i + batch_size], data.y[i : i + batch_size]) for i in range(0, len(data), batch_size))
-        normalize = normalize or Normalize.of(data)
+        normalize = Normalize.of(data) if normalize is None else normalize
     with preserved(model):
         model.eval()
         for x, y in batches:

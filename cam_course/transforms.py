@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base.core import check_choice, check_number, counter_normal
+from .base.core import check_choice, check_number, counter_normal, in_float64
 from cam_course.base.geometric import (
     Draws,
     Fill,
@@ -31,17 +31,19 @@ from cam_course.base.geometric import (
 )
 
 # %% ../nbs/11_transforms.ipynb #45f84c29
-def _turned(angle: Tensor, size: tuple[int, int], line: int, sign: Tensor | int, outside: int) -> Tensor:
-    """Where the pixels of images turned by `angle` (n,), degrees counter-clockwise, come from: (n, H, W).
+def _turned(
+    angle: Tensor, size: tuple[int, int], line: int, sign: Tensor | int, outside: int, device: torch.device
+) -> Tensor:
+    """Where the pixels of images turned by `angle` (n,), degrees counter-clockwise, come from: (n, H, W), on `device`.
 
     The answer is line*row + sign*column, or `outside`.
     """
-    turn = torch.deg2rad(angle.double())[:, None]
+    turn = torch.deg2rad(in_float64(angle))[:, None]
     (h, w), bits = size, 31 - (sum(size) + 2).bit_length()
-    i, j = (torch.arange(s, dtype=torch.float64, device=angle.device) - (s - 1) / 2 for s in size)
+    i, j = (torch.arange(s, dtype=torch.float64, device=turn.device) - (s - 1) / 2 for s in size)
 
     def fixed(coordinate: Tensor) -> Tensor:
-        return (coordinate * 2**bits).round_().to(torch.int32)
+        return (coordinate * 2**bits).round_().to(device, torch.int32)
 
     half = 2 ** (bits - 1)  # s - 1 of them to the middle, one more to round to the nearest
     rows = fixed(turn.cos() * i)[:, :, None] + (fixed(turn.sin() * j) + h * half)[:, None, :]
@@ -58,8 +60,8 @@ def _turned_by_step(
 ) -> Tensor:
     "`_turned` for the angles low, low + pace, ... low + steps*pace, with sign 1, then once more with sign -1."
     with torch.inference_mode(False):
-        angle = low + pace * torch.arange(steps + 1, dtype=torch.float64, device=device)
-        places = [_turned(angle, size, line, sign, outside) for sign in (1, -1)]
+        angle = low + pace * in_float64(torch.arange(steps + 1, device=device))
+        places = [_turned(angle, size, line, sign, outside, device) for sign in (1, -1)]
         return torch.cat(places).to(torch.int32 if outside < 2**31 else torch.int64)
 
 # %% ../nbs/11_transforms.ipynb #0034e49d
@@ -67,8 +69,8 @@ def _bilinear(x: Tensor, angle: Tensor, fill: float | tuple[float, ...]) -> Tens
     "x (N, C, H, W) turned by `angle` (N,), degrees counter-clockwise; outside counts as `fill`."
     n, c, h, w = x.shape
     dtype = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
-    turn = torch.deg2rad(angle.double())[:, None, None]
-    cos, sin = turn.cos().to(dtype), turn.sin().to(dtype)
+    turn = torch.deg2rad(in_float64(angle))[:, None, None]
+    cos, sin = turn.cos().to(x.device, dtype), turn.sin().to(x.device, dtype)
     i, j = (torch.arange(s, device=x.device, dtype=dtype) - (s - 1) / 2 for s in (h, w))
     rows = (cos * i[:, None] + sin * j + (h + 1) / 2).clamp_(0, h + 1)
     cols = (cos * j - sin * i[:, None] + (w + 1) / 2).clamp_(0, w + 1)
@@ -109,8 +111,8 @@ class RandomRotation(GeometricTransform):
         self.pace = (high - low) / max(self.steps, 1)
 
     def angle(self, step: Tensor) -> Tensor:
-        "Degrees counter-clockwise, float64, that belong to the parameter `step`."
-        return self.low + self.pace * step.double()
+        "Degrees counter-clockwise, float64 (on the CPU where the device of `step` has none), that belong to the parameter `step`."
+        return self.low + self.pace * in_float64(step)
 
     def roll(self, dice: Draws, height: int, width: int) -> tuple[Tensor, ...]:
         return (dice.below(self.steps + 1),)
@@ -124,7 +126,7 @@ class RandomRotation(GeometricTransform):
             pixel = table.index_select(0, torch.add(step, origin.mirrored, alpha=self.steps + 1) if mirrored else step)
         else:
             sign = origin.sign if first else 1
-            pixel = _turned(self.angle(step), origin.size, line, sign, origin.outside).to(origin.dtype)
+            pixel = _turned(self.angle(step), origin.size, line, sign, origin.outside, origin.device).to(origin.dtype)
         if first:
             origin.places = pixel.add_(origin.corner()[:, None, None]).clamp_(max=origin.place(self.fill))
         else:
@@ -185,10 +187,12 @@ def _noisy(x: Tensor, seed: Tensor, std: float, mean: float) -> Tensor:
     return (x + noise).to(x.dtype)
 
 # %% ../nbs/11_transforms.ipynb #1da20a9a
-class AddGaussianNoise:
+class AddGaussianNoise(Transform):
     """Add N(mean, std²) to every value of a batch of images; an image's noise follows from its own seed alone.
     `std`, `mean`: in units of x for floats (not clipped), of the full scale 255 for uint8 (rounded, clipped to 0...255).
     """
+
+    drawn = ("seed",)  # int64
 
     def __init__(self, std: float, mean: float = 0.0):
         self.std, self.mean = check_number("std", std, 0), check_number("mean", mean)
@@ -204,10 +208,6 @@ class AddGaussianNoise:
     def apply(self, x: Tensor, seed: Tensor) -> Tensor:
         "A noisy copy of x (N, ...), of its dtype; `seed` is int64 (N,)."
         return _noisy(x, seed, self.std, self.mean)
-
-    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        "Draw and apply."
-        return self.apply(x, **self.draw(len(x), tuple(x.shape[-2:]), generator, x.device))
 
     def __repr__(self) -> str: return f"AddGaussianNoise(std={self.std}, mean={self.mean})"
 

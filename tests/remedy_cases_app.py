@@ -37,7 +37,7 @@ from cam_course.app.report import write_report, write_submission
 from cam_course.app.repository_check import check_repository, new_repository
 from cam_course.app.static_analysis import read_notebook
 from cam_course.app.submission_check import check_notebook
-from cam_course.app.trainer import Trainer
+from cam_course.app.trainer import Trainer, _batches
 from cam_course.base.checkpoints import Checkpoints
 from cam_course.base.core import create_run_dir
 from cam_course.base.weights import read_weights, write_weights
@@ -139,6 +139,29 @@ def large_batches():
     for changes in ({}, {"held_out": 0.25}):
         said = yield lambda changes=changes: run(config(batch_size=100, **changes))
         assert trained(config(batch_size=int(part(r"batch_size of (\d+)", said)), **changes))
+
+
+@follows("train: a batch of {} can't be shared by {} processes: make the DataLoader with drop_last=True")
+def a_last_batch_of_one():
+    images = shapes(9, seed=0, size=16)
+    data = TensorDataset(Normalize.of(images)(images.x), images.y)
+
+    def shares(**options) -> list[int]:
+        "How many images the second of two processes gets in each step."
+        model, loader = nn.Sequential(nn.Flatten(), nn.Linear(768, 10)), DataLoader(data, 4, **options)
+        t = Trainer(model, loader, loader, torch.optim.SGD(model.parameters(), 0.1), device="cpu", epochs=1)
+        return [len(y) for _, y in _batches(t, 0, (1, 2))]
+
+    said = yield shares
+    assert shares(**option("drop_last", said)) == [2, 2]
+
+
+@follows("scores={} is for a module alone, and this net says itself where its scores are: leave scores out")
+def scores_of_a_net_that_knows_them():
+    given = {"scores": 0}
+    said = yield lambda: find_net("cifar10_jpeg", **given)
+    del given[part(r"leave (\w+) out", said)]
+    assert find_net("cifar10_jpeg", **given).layer
 
 
 @follows("{}. Put this right, then {}")

@@ -22,11 +22,12 @@ import cam_course
 from cam_course import photographs as ph
 from cam_course.adversarial import PixelModel, accuracy_under, fgsm
 from cam_course.app.trainer import Trainer
+from cam_course.base.weights import write_weights
 from cam_course.bias import _check_twins, rebalanced
 from cam_course.cam_methods import AnyCAM
 from cam_course.data import ImageData, from_dataset, from_folder, load_data, opened, shapes
 from cam_course.gallery import Misclassified, practice_images
-from cam_course.gradcam import GradCAM, library_cam
+from cam_course.gradcam import GradCAM, library_cam, normalize_maps
 from cam_course.localization import mass_in_mask, mean_interval, pointing_game
 from cam_course.photographs import PhotoNet, imagenet_net, load_photograph, photograph_data
 from cam_course.resnet import ResNet18
@@ -36,6 +37,16 @@ from cam_course.weight_averaging import WeightAverage
 
 BYTES, LABELS = (255*IMAGES).to(torch.uint8), torch.tensor([0, 2])
 PAIRS = [(Image.fromarray(x.permute(1, 2, 0).numpy()), int(y)) for x, y in zip(BYTES, LABELS, strict=True)]
+
+
+# ---- gradcam
+
+@follows("raw must hold a tensor of maps for each layer, got {}: put the maps of a single layer into a list, [raw]")
+def maps_of_one_layer():
+    raw = torch.rand(2, 4, 4)
+    said = yield lambda: normalize_maps(raw, (8, 8))
+    found = normalize_maps(eval(part(r"into a list, (.+)$", said), {"raw": raw}), (8, 8))
+    assert found.shape == (2, 8, 8) and not found[0].equal(found[1])
 
 
 # ---- adversarial
@@ -170,12 +181,21 @@ case("its label has shape {}: give one whole number", lambda: taken(BYTES, F.one
 case("its label is {}: give a whole number", lambda: taken(BYTES, [0.5, 1.0]), lambda _: taken(BYTES, [1.0, 2]))
 
 
-@follows("a 32-bit float image has no known range: save it with 8 or 16 bits")
-def float_pictures():
+@follows("source={} is for 'cifar10' alone: leave it out")
+def source_of_other_data():
+    given = {"source": "hub"}
+    yield lambda: load_data("shapes", n_train=20, n_test=20, **given)
+    assert len(load_data("shapes", n_train=20, n_test=20)[0]) == 20
+
+
+@follows("a 32-bit image (mode {}) has no known range: save it with 8 or 16 bits, or give image.convert('L') if it goes from 0 to 255")
+def wide_pictures():
     values = 255*IMAGES[0, 0].numpy()
-    yield lambda: from_dataset([(Image.fromarray(values), 0)])
     eight, sixteen = (from_dataset([(Image.fromarray(v), 0)]).x for v in (values.astype(np.uint8), (257*values).astype(np.uint16)))
     assert (eight.int() - sixteen.int()).abs().max() <= 1
+    for image in (Image.fromarray(values), Image.fromarray(values.astype(np.int32))):
+        said = yield lambda image=image: from_dataset([(image, 0)])
+        assert torch.equal(from_dataset([(eval(part(r"give (image\S+)", said), {"image": image}), 0)]).x, eight)
 
 
 class Items(Dataset):
@@ -563,10 +583,12 @@ def tiny_images():
 
 @follows("weights {} have {}={}, not {}: leave {} out")
 def other_net_than_the_weights():
-    given = {"norm": "layer"}
-    said = yield lambda: ResNet18(weights="cifar10_jpeg", **given)
-    del given[part(r"leave (\w+) out", said)]
-    assert ResNet18(weights="cifar10_jpeg", **given).about
+    file, layered = room()/"layered.safetensors", ResNet18(width=2, norm="layer")
+    write_weights(file, layered.state_dict(), **layered.architecture())
+    for weights, given in (("cifar10_jpeg", {"norm": "layer"}), (file, {"norm": "batch"}), (file, {"width": 64})):
+        said = yield lambda weights=weights, given=given: ResNet18(weights=weights, **given)
+        del given[part(r"leave (\w+) out", said)]
+        assert ResNet18(weights=weights, **given).about
 
 
 @follows("weights {} know {} classes: the last layer, for {}, is new; train it")

@@ -2,6 +2,7 @@
 
 import copy
 from base64 import b64encode
+from dataclasses import fields
 from fractions import Fraction
 
 import numpy as np
@@ -27,7 +28,7 @@ from cam_course.adversarial import (
     pgd,
     pixel_bounds,
 )
-from cam_course.base.rendering import heat_map, overlay, stretch_contrast
+from cam_course.base.rendering import enlarge_map, heat_map, overlay
 from cam_course.resnet import ResNet18
 from cam_course.transforms import Normalize
 
@@ -203,6 +204,7 @@ def test_a_wrapper_keeps_the_modes_of_its_parts():
     (lambda m, x: pgd(m, x, labels, eps=8), "eps must be .* got 8: eps is in units of the full scale, .* 8/255"),
     (lambda m, x: pgd(m, x, labels, eps=-0.1), "eps must be"),
     (lambda m, x: pgd(m, x, labels, alpha=2), "alpha must be .* got 2"),
+    (lambda m, x: pgd(m, x, labels, alpha=0), "alpha must be a number > 0 and <= 1, got 0"),
     (lambda m, x: _uniform_noise(x, 8), "got 8"),
     (lambda m, x: pgd(m, x, labels, steps=0), "steps must be"),
     (lambda m, x: pgd(m, x, labels, targets=3), "target of image 3 is its own label, 3"),
@@ -290,9 +292,9 @@ def test_javascript_agrees(trace):
     loud = np.array(js("amplified", noise[3], fig.eps, 10)).reshape(32, 32, 3)
     assert np.abs(loud - 255*np.clip(0.5 + 10*change, 0, 1)).max() <= 0.5 + 1e-6
     large = np.array(js("stretchMap", (maps[3, 1]/255).ravel(), [8, 8], [32, 32])).reshape(32, 32)
-    assert np.abs(large - stretch_contrast(ours[1], (32, 32))).max() < 1e-6
+    assert np.abs(large - enlarge_map(ours[1], (32, 32))).max() < 1e-6
     assert np.array(js("stretchMap", np.arange(6.0), [2, 3], [5, 7])) == pytest.approx(
-        stretch_contrast(np.arange(6.0).reshape(2, 3), (5, 7)).ravel(), abs=1e-6)
+        enlarge_map(np.arange(6.0).reshape(2, 3), (5, 7)).ravel(), abs=1e-6)
     colors, ramp = js("unpackBytes", fig.colors), np.linspace(0, 1, 1000, dtype=np.float32)
     shown = np.array(js("overlaid", [0]*3000, ramp, 1, colors)).reshape(-1, 3)
     assert np.abs(shown - heat_map(ramp[None], "viridis")[0].astype(int)).max() == 0
@@ -304,6 +306,10 @@ def test_javascript_agrees(trace):
 def test_figure_in_the_page(browser, tmp_path, trace):
     fig = explore_attack(trace, NAMES)
     assert isinstance(fig, AttackExplorer)
+    for wrong in ({"step": 99}, {"gain": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            AttackExplorer(**{**{f.name: getattr(fig, f.name) for f in fields(fig)}, **wrong})
+    with pytest.raises(ValueError, match="1 class_names for 10 classes"): explore_attack(trace, ["a"])
     with opened(browser, [fig], tmp_path) as page:
         assert page.inner_text(".cc-readout").startswith("Step 4 of 4: no value has moved by more than 8.0 of 255")
         before = page.evaluate("document.querySelector('canvas').toDataURL()")

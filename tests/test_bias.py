@@ -1,5 +1,7 @@
 """cam_course.bias against networks whose attention is known by construction, and what it refuses."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,9 @@ from cam_course.bias import Audit, _dyed, _margins, audit, map_shares, rebalance
 from cam_course.data import ImageData, shapes
 from cam_course.gradcam import GradCAM
 from cam_course.localization import mass_in_mask
+from cam_course.resnet import ResNet18
 from cam_course.training import predict
+from cam_course.transforms import Normalize
 
 PAIR = ("disc", "cross")
 
@@ -50,6 +54,13 @@ def test_an_audit_of_networks_that_are_known():
     assert (sound.agree, sound.against, sound.flips) == (1.0, 1.0, 0.0)
     assert sound.on_cue == pytest.approx(0, abs=1e-6) and sound.on_object == pytest.approx(1, abs=1e-6)
     assert sound.no_evidence == seen.no_evidence == 0
+
+
+def test_the_layer_is_the_deepest_with_a_map_unless_one_is_named():
+    torch.manual_seed(0)
+    net, twins = ResNet18(2, width=2).eval(), [shapes(6, seed=0, classes=PAIR, cue=cue) for cue in (1.0, 0.0)]
+    normalize = Normalize.of(twins[0])
+    assert audit(net, *twins, normalize) == audit(net, *twins, normalize, "layer3") != audit(net, *twins, normalize, "layer2")
 
 
 def test_maps_without_evidence_are_counted_and_share_nothing():
@@ -93,6 +104,8 @@ def test_twins_must_be_twins():
     for one, two, says in ((agree.subset(slice(6)), against, "same images but for the cue"),
                            (agree, against.subset(torch.arange(11, -1, -1)), "same images but for the cue"),
                            (shapes(4, classes=PAIR), against, r"agree has no masks or no extra\['cue_mask'\]"),
+                           (agree, replace(against, extra={**against.extra, "cue_mask": against.extra["cue_mask"][..., 1:]}),
+                            r"against.extra\['cue_mask'\] must have shape \(N, H, W\), here \(12, 16, 16\), got \(12, 16, 15\)"),
                            (agree, shapes(4, classes=PAIR), "against has no masks")):
         with pytest.raises(ValueError, match=says): audit(net, one, two, unit, "0")
 
@@ -118,6 +131,7 @@ def test_rebalanced_groups_are_equal_and_come_from_the_data():
 def test_what_never_occurs_cannot_be_repeated():
     with pytest.raises(ValueError, match="only 2 of 4 pairs of class and cue occur: .* collect some"):
         rebalanced(shapes(40, classes=PAIR, cue=1.0))
+    with pytest.raises(ValueError, match="data.extra has no 'cue', only 'center', 'width'"): rebalanced(shapes(40, classes=PAIR))
 
 
 def test_images_without_a_cue_are_refused_and_other_classes_ask_for_nothing():

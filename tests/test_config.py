@@ -20,7 +20,7 @@ from cam_course.base.geometric import AlternatingFlip, RandomCrop, RandomHorizon
 from cam_course.base.whitened import WhitenedNet
 from cam_course.data import ImageData, shapes
 from cam_course.optimizers import make_optimizer
-from cam_course.resnet import BasicBlock, ResNet18, _make_norm, _Shortcut, _stages
+from cam_course.resnet import BasicBlock, ResNet, ResNet18, _make_norm, _Shortcut, _stages
 from cam_course.training import epoch_batches, predict, train_step
 from cam_course.transforms import AddGaussianNoise, Compose, Cutout, RandomRotation
 
@@ -103,6 +103,8 @@ T16_BENEATH = {
     "ResNet norm": (lambda: ResNet18(width=2, norm="bach"), "unknown norm 'bach'"),
     "ResNet pool": (lambda: ResNet18(width=2, pool="mean"), "unknown pool 'mean'"),
     "ResNet residual": (lambda: ResNet18(width=2, residual="no"), "residual must be True or False, got 'no'"),
+    "ResNet blocks": (lambda: ResNet((2, 2, 2), width=2), r"blocks must be four numbers, for layer1 to layer4, got \(2, 2, 2\)"),
+    "ResNet no block": (lambda: ResNet((2, 2, 2, 0), width=2), "blocks of a layer must be a whole number >= 1, got 0"),
     "WhitenedNet components": (lambda: WhitenedNet(width=2, components=0), "components must be a whole number >= 1"),
     "WhitenedNet scale": (lambda: WhitenedNet(width=2, scale=0), "scale must be a number > 0, got 0"),
     "RandomCrop": (lambda: RandomCrop(32, padding=-3), "padding must be a whole number >= 0, got -3"),
@@ -113,6 +115,8 @@ T16_BENEATH = {
     "epoch_batches seed": (lambda: batch(seed="a"), "seed must be a whole number >= 0, got 'a'"),
     "epoch_batches size": (lambda: batch(batch_size=0), "batch_size must be a whole number >= 1, got 0"),
     "epoch_batches start": (lambda: batch(start=-1), "start must be a whole number >= 0, got -1"),
+    "epoch_batches rank": (lambda: batch(share=(4, 4)), "rank of share must be a whole number >= 0 and <= 3, got 4"),
+    "epoch_batches processes": (lambda: batch(share=(0, 9)), "processes of share must be a whole number >= 1 and <= 8, got 9"),
     "predict": (lambda: predict(ResNet18(width=2), images(4), batch_size=-1), "batch_size must be a whole number >= 1"),
     "train_step": (lambda: train_step(*[None]*6, clip_norm=-1), "clip_norm must be a number > 0, got -1"),
     "Trainer seed": (lambda: trainer(seed=-1), "seed must be a whole number >= 0, got -1"),

@@ -6,7 +6,7 @@ from figpage import opened
 from jsbox import load
 
 from cam_course.base.cam_explorer import _enlarged, explore_maps
-from cam_course.base.rendering import enlarge, heat_map, overlay, stretch_contrast
+from cam_course.base.rendering import enlarge, enlarge_map, heat_map, overlay
 
 NAMES = ["cat", "dog", "<b>"]
 
@@ -27,7 +27,7 @@ def test_enlarging_is_the_same_three_times(size):
     js, cam = load("math/cams.js"), np.random.default_rng(1).random((8, 5))
     want = _enlarged(cam, size)
     assert np.array_equal(np.array(js("enlargeMap", cam.flatten(), 8, 5, *size), dtype=np.float32).reshape(size), want)
-    assert np.abs(want - stretch_contrast(cam, size)).max() <= 1e-6
+    assert np.abs(want - enlarge_map(cam, size)).max() <= 1e-6
 
 
 @pytest.mark.parametrize("opacity", [0, .3, .5, 1])

@@ -67,7 +67,7 @@ def test_finding_and_drawing_leave_the_model_alone(found):
     grads = [p.grad.clone() for p in model.parameters()]
     torch.manual_seed(5)
     rng = torch.get_rng_state()
-    Misclassified.find(model, data, Normalize.of(data))
+    Misclassified.find(model, data)
     errors.plot(3), errors.plot_cams(model, 3), errors.compare(model, 3)
     assert all(module.training for module in model.modules())
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in weights.items())
@@ -185,6 +185,8 @@ def test_the_page_stands_alone(found, tmp_path):
     _save_html(errors, model, tmp_path/"page.html", n=5)
     text = (tmp_path/"page.html").read_text()
     assert text.count("<article>") == 5 and "http" not in text and "<script" not in text
+    heading = f"5 of {len(errors)} errors on 60 images"
+    assert f"<title>{heading}</title>" in text and f"<h1>{heading}</h1><p>Maps of layer3, both classes" in text
     sources = re.findall(r'src="data:image/(png|jpeg);base64,([^"]+)"', text)
     assert len(sources) == 20 == len(re.findall(r'alt="[^"]+"', text))
     from PIL import Image

@@ -173,6 +173,10 @@ def test_rise_in_a_ball():
     assert sharpness(bowl, w, 0.5, steps=60) == pytest.approx(4.5*(1.5**2 - 1), rel=1e-6)
     assert sharpness(lambda w: -bowl(w), {"w": torch.zeros(2, dtype=torch.float64)}, 0.5) == 0
     with pytest.raises(ValueError, match="radius must be a number > 0, got 0"): sharpness(bowl, w, 0)
+    with pytest.raises(ValueError, match="steps must be a whole number >= 1, got 0"): sharpness(bowl, w, 1, steps=0)
+    for method in ("lanczos", "power"):
+        with pytest.raises(ValueError, match="max_products must be a whole number >= 1, got 0"):
+            top_eigenvalue(bowl, w, method=method, max_products=0)
 
 
 def test_follow_is_gradient_descent_and_stops_where_it_explodes():

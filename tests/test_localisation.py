@@ -113,6 +113,8 @@ def test_enlarging_is_opencvs():
     (lambda: edge_map(torch.ones(2, 3, 30, 30), 8), "divisible by cells=8"),
     (lambda: deletion_curve(net(), images(), torch.ones(5, 8, 8), torch.zeros(6, dtype=torch.int64)), "as many maps"),
     (lambda: mean_interval(torch.ones(1)), "2 results or more"),
+    (lambda: mean_interval(torch.ones(3), 1.0), "level must be a number > 0 and < 1, got 1.0"),
+    (lambda: randomization_test(net(), images(), stages=[]), "no stage to randomize: stages is empty"),
     (lambda: rank_correlation(torch.ones(2, 3, 3), torch.ones(2, 4, 4)), "one shape"),
     (lambda: randomization_test(net(), images(), targets=torch.zeros(5, dtype=torch.int64)), r"shape \(5,\) for 6 images"),
     (lambda: randomization_test(net(), images(), "layer9"), "no layer 'layer9'"),
@@ -157,6 +159,9 @@ def test_curves_against_a_loop():
                 with torch.no_grad():
                     p = model(torch.where(chosen.view(32, 32), new, old)[None]).softmax(1)[0, y[i]]
                 assert curve[i, k] == pytest.approx(p.item(), abs=1e-5)
+    for curve in (insertion_curve, deletion_curve):   # one class for all, as elsewhere
+        assert curve(model, x, maps, 3, steps=4).equal(curve(model, x, maps, torch.full((4,), 3), steps=4))
+        with pytest.raises(ValueError, match="targets must be a whole number >= 0, got 'cat'"): curve(model, x, maps, "cat")
     assert area_under(torch.tensor([1.0, 0, 0])) == 0.25 and area_under(torch.ones(3, 9)).eq(1).all()
 
 

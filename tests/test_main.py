@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from cam_course.__main__ import cli
 from cam_course.app.config import TrainConfig, recipe
 from cam_course.app.factory import build_model, build_optimizer, build_scheduler
-from cam_course.app.main import resume_run, run
+from cam_course.app.main import ProcessLost, _how_to_go_on, resume_run, run
 from cam_course.data import shapes
 
 TINY = [
@@ -119,6 +119,18 @@ def test_sigkill_and_resume_give_the_same_weights(undisturbed, folder, tmp_path)
     assert resumed.returncode == 0, err
     a, b = weights(undisturbed), weights(run_dir)
     assert a.keys() == b.keys() and all(a[k].equal(b[k]) for k in a)
+
+
+def test_an_error_of_ones_own_is_not_the_loss_of_another_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    lost = ("[pair.cc:534] Connection closed by peer [127.0.0.1]:29500", "Gloo AllReduce failed: timed out", "NCCL error in: utils.hpp",
+            "The client socket has timed out", "wait timeout after 300000ms, keys in TCPStore", "ProcessGroupNCCL's watchdog")
+    for words in lost:
+        with pytest.raises(ProcessLost, match="another process .* has ended; go on with `accelerate launch"), _how_to_go_on(tmp_path):
+            raise RuntimeError(words)
+    for words in ("the weights can't be restored", "size of the stored tensor 3 must match", "the disconnection of layer 3"):
+        with pytest.raises(RuntimeError, match=words) as caught, _how_to_go_on(tmp_path): raise RuntimeError(words)
+        assert caught.type is RuntimeError
 
 
 def test_sigterm_saves_and_says_how_to_go_on(folder, tmp_path):

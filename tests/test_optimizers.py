@@ -442,3 +442,18 @@ def test_no_parameters_and_sparse_gradients():
     table(torch.tensor([1])).sum().backward()
     with pytest.raises(ValueError, match="sparse gradient"):
         O.Adam(table.parameters()).step()
+
+
+def test_betas_are_two():
+    for wrong in (0.9, (0.9,), None):
+        with pytest.raises(ValueError, match=r"betas must be \(beta1, beta2\), got"):
+            O.Adam([torch.zeros(2, requires_grad=True)], betas=wrong)
+
+
+def test_an_optimizer_is_an_sgd_only_if_it_is_one():
+    "Adam is none, and a group of Lion's says nothing of a momentum that it hasn't."
+    weights = [torch.zeros(2, 2, requires_grad=True)]
+    kinds = {name: make_optimizer(name, weights) for name in OPTIMIZERS}
+    assert [name for name, made in kinds.items() if isinstance(made, O.SGD)] == ["sgd"]
+    assert isinstance(kinds["nesterov"], O.Momentum) and isinstance(kinds["adamw"], O.Adam)
+    assert set(kinds["lion"].state_dict()["param_groups"][0]) == {"lr", "betas", "weight_decay", "params"}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from py_mini_racer import MiniRacer
+from torchvision.models import resnet18
 
 from cam_course.adversarial import PixelModel, pgd
 from cam_course.base.figures import bundle
@@ -209,6 +210,18 @@ def test_other_nets_of_the_family(settings):
     assert max(found.values()) < NEAR, found
 
 
+@pytest.mark.parametrize("settings", [{}, {"pool": "max"}, {"norm": "none"}, {"residual": False}], ids=str)
+def test_a_net_says_itself_how_it_is_built(settings):
+    "Its eps too, which no state_dict has; what `about` says of it counts only where there is no net to ask."
+    net = small_net(**settings)
+    for part in net.modules():
+        if isinstance(part, torch.nn.BatchNorm2d): part.eps = 0.05
+    file = network_file(net, {**ABOUT, "norm": "batch", "pool": "avg", "residual": True})
+    found = differences(V8(file), net, Normalize(ABOUT["mean"], ABOUT["std"]), pictures(1, 32)[0], CASES["cifar"][2])
+    assert max(found.values()) < NEAR, found
+    if settings.get("norm") != "none": assert network_file(net.state_dict(), {**net.architecture(), **ABOUT}) != file
+
+
 def test_numbers_are_kept_as_they_are(tmp_path):
     "In a file of 8 bits a weight, 8 bits; in one of 16, 16; and the description says what a page needs."
     assert len(file_of("mobilenet")) < 3_700_000 and len(file_of("cifar")) < 1_500_000
@@ -242,6 +255,15 @@ def test_what_cannot_be_written_is_refused():
         network_file(small_net(norm="layer"), {**ABOUT, "norm": "layer"})
     with pytest.raises(ValueError, match=r"about says nothing of 'mean'"): network_file(small_net(), {})
     with pytest.raises(ValueError, match="Linear is no ResNet of this course"): network_file(torch.nn.Linear(2, 2), ABOUT)
+    theirs = resnet18(num_classes=10)   # a larger stem, with a stride and pooling behind it
+    for one in (theirs, theirs.state_dict()):
+        with pytest.raises(ValueError, match="is no ResNet of this course"): network_file(one, ABOUT)
+    with pytest.raises(ValueError, match=r"image_size must be a whole number >= 8, got \(32, 48\)"):
+        network_file(small_net(), {**ABOUT, "image_size": (32, 48)})
+    with pytest.raises(ValueError, match="about has 1 class_names, the net 10 scores"):
+        network_file(small_net(), {**ABOUT, "class_names": ["a"]})
+    with pytest.raises(ValueError, match="the net takes 1 channels, about has 3 of mean"):
+        network_file(ResNet18(in_channels=1, width=2), ABOUT)
 
 
 def test_maps_are_those_of_the_grad_cam_chapter():

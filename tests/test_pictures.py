@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from cam_course.base.rendering import as_rgb, heat_map, overlay, stretch_contrast
+from cam_course.base.rendering import as_rgb, enlarge_map, heat_map, overlay
 
 
 def test_overlay_is_what_its_opacity_says():
@@ -71,7 +71,7 @@ def test_any_photograph_comes_back_whole(mode, size):
     photo, cam = Image.fromarray(rgb).convert(mode), np.random.default_rng(2).random((8, 8), dtype=np.float32)
     want = np.asarray(photo.convert("RGB"))
     assert np.array_equal(overlay(photo, cam, 0), want)  # the image bit for bit, red where it was red
-    assert np.array_equal(overlay(photo, cam, 1), heat_map(stretch_contrast(cam, size)))
+    assert np.array_equal(overlay(photo, cam, 1), heat_map(enlarge_map(cam, size)))
 
 
 def test_sixteen_bits_are_refused_until_divided(tmp_path):

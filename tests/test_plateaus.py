@@ -17,7 +17,7 @@ from cam_course.base.core import counter_normal
 from cam_course.base.geometric import RandomCrop, RandomHorizontalFlip
 from cam_course.optimizers import SGD
 from cam_course.saddles import FlatGround, NoiseEscape, PerturbedSGD, _noise_std, perturb_gradients
-from cam_course.transforms import AddGaussianNoise, Compose
+from cam_course.transforms import AddGaussianNoise, Compose, Transform
 
 NOTEBOOK = chapters.chapter("saddles")
 
@@ -101,6 +101,12 @@ def test_noise_in_a_compose():
     assert params["2.seed"].shape == (20,)
     x = batch()
     assert torch.equal(t.apply(x, **params)[5:9], t.apply(x[5:9], **{k: v[5:9] for k, v in params.items()}))
+
+
+def test_noise_is_a_transform_as_the_others_are():
+    t = AddGaussianNoise(0.1)
+    assert isinstance(t, Transform) and t.in_epoch(0, 3) is t and t.output_size(8) == (8, 8) and set(t.draw(4)) == set(t.drawn)
+    with pytest.raises(TypeError, match="images must be a tensor .* got ndarray"): t(np.zeros((4, 1, 8, 8)))
 
 
 def test_draw_takes_the_global_generator_when_none_is_given():

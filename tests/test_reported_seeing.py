@@ -3,6 +3,7 @@
 A row stands for a kind of fault, and is tried at every entry point that shares it.
 """
 import copy
+import gc
 import threading
 import time
 import warnings
@@ -20,8 +21,16 @@ from torch.utils.data import DataLoader, TensorDataset
 from cam_course.adversarial import PixelModel, _attack_trace, _image_gradient, accuracy_under, fgsm, pgd
 from cam_course.app.explanation import explain
 from cam_course.base.cam_explorer import explore_maps
+from cam_course.base.core import DataError
 from cam_course.base.rendering import as_rgb, overlay
-from cam_course.base.target_layers import check_layer, resolve_layer, spatial_layers, suggest_layer
+from cam_course.base.target_layers import (
+    _LAYOUTS,
+    check_layer,
+    known_layouts,
+    resolve_layer,
+    spatial_layers,
+    suggest_layer,
+)
 from cam_course.bias import audit
 from cam_course.data import ImageData, from_dataset, from_folder
 from cam_course.gallery import Misclassified, _save_html
@@ -125,6 +134,14 @@ class ChannelsLast(nn.Module):
         return self.head(self.norm(self.stem(x).permute(0, 2, 3, 1)).mean((1, 2)))
 
 
+def test_a_layout_is_kept_for_a_module_not_for_its_place_in_memory():
+    model, x = ChannelsLast().eval(), images(2, 32)
+    assert known_layouts(model, {"norm": model.norm}, x) == {"norm": "last"} and len(_LAYOUTS[model]) == 1
+    model.norm = nn.Identity()   # the old one is gone, and what is made next may lie where it was
+    gc.collect()
+    assert len(_LAYOUTS[model]) == 0
+
+
 class Attention(nn.Module):
     "Tokens, and attention weights whose last two axes are places, not height and width."
 
@@ -212,6 +229,9 @@ def test_c01_reshape_transform_is_grad_cams(make):
     got = GradCAM(model, name, reshape)(x, [3, 7])
     assert (got - want).abs().max() < 1e-5 and want.max() > 0.9
     assert (library_cam(model, x, name, [3, 7], reshape_transform=reshape) - want).abs().max() < 1e-5
+    for cam in (library_cam, lambda model, x, name, **kw: GradCAM(model, name, **kw)(x)):
+        with pytest.raises(ValueError, match="maps after reshape_transform, under min_size=99 px"):
+            cam(model, x, name, reshape_transform=reshape, min_size=99)
     if make is swin:   # known without being told
         assert torch.equal(GradCAM(model, name)(x, [3, 7]), got)
 
@@ -843,14 +863,23 @@ def test_c12_float_images_of_a_threshold():
 
 
 def test_c12_a_picture_of_mode_i(tmp_path):
+    "16 bits where the kind of file says so; elsewhere nobody knows, whatever the numbers are."
     values = np.arange(256, dtype=np.int32).reshape(16, 16)
-    for image in (Image.fromarray(values), Image.fromarray(values.astype(np.uint8))):
-        assert np.array_equal(from_dataset([(image, 0)]).x[0, 0].numpy(), values)
-    deep = Image.fromarray((257*values).astype(np.int32))
-    assert np.array_equal(from_dataset([(deep, 0)]).x[0, 0].numpy(), values)
     (tmp_path/"cat").mkdir()
-    Image.fromarray((257*values).astype(np.uint16)).save(tmp_path/"cat"/"deep.png")
-    assert np.array_equal(from_folder(tmp_path, channels=1).x[0, 0].numpy(), values)
+    for top in (255, 3):   # a dark picture of 16 bits is one too
+        deep = np.minimum(257*values, 256*top + 255)
+        for name in ("deep.png", "deep.pgm"):
+            Image.fromarray(deep.astype(np.uint16)).save(tmp_path/"cat"/name)
+        assert Image.open(tmp_path/"cat"/"deep.pgm").mode == "I"
+        found = from_folder(tmp_path, channels=1).x[:, 0].numpy()
+        assert np.array_equal(found, np.stack([np.minimum(values, top)]*2))
+    older = Image.fromarray(257*values)
+    older.format = "PNG"   # as older Pillows open them
+    assert np.array_equal(from_dataset([(older, 0)]).x[0, 0].numpy(), values)
+    for image in (Image.fromarray(values), Image.fromarray(257*values), Image.fromarray(values.astype(np.float32))):
+        with pytest.raises(ValueError, match="32-bit image .mode [IF]. has no known range"): from_dataset([(image, 0)])
+        image.save(tmp_path/"cat"/"wide.tif")
+        with pytest.raises(DataError, match="wide.tif can't be read .*no known range"): from_folder(tmp_path, channels=1)
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -158,6 +158,12 @@ def test_cyclic_equals_torch(mode):
         same(lambda o, kw=kw: schedules.CyclicLR(o, **kw), lambda o, kw=kw: lrs.CyclicLR(o, **kw), 120)
 
 
+def test_a_way_down_of_no_steps_is_refused_not_taken_for_none():
+    for size in ({"step_size_up": 0}, {"step_size_down": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(size))} must be a number >= 1, got 0"):
+            schedules.CyclicLR(groups(), 0.1, 0.2, **size)
+
+
 @pytest.mark.parametrize("three_phase", [False, True])
 @pytest.mark.parametrize("anneal_strategy", ["cos", "linear"])
 def test_one_cycle_equals_torch(anneal_strategy, three_phase):

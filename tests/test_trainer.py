@@ -95,6 +95,10 @@ def test_what_a_sample_looks_like_does_not_depend_on_batch_size_or_process():
     ]
     merged = torch.cat([torch.cat(pair) for pair in zip(shares[0].split(8), shares[1].split(8), strict=True)])
     assert merged.equal(whole)
+    odd = [next(epoch_batches(TRAIN, 5, epoch=4, share=(r, 4))) for r in range(4)]  # as torch.tensor_split cuts: 2, 1, 1, 1
+    assert [len(y) for _, y in odd] == [2, 1, 1, 1]
+    alone = next(epoch_batches(TRAIN, 5, epoch=4))
+    assert all(torch.cat(found).equal(wanted) for found, wanted in zip(zip(*odd, strict=True), alone, strict=True))
     assert images(batch_size=16, start=2).equal(whole[32:])
     assert not images(batch_size=16, seed=1).equal(whole)
 

@@ -83,8 +83,19 @@ def test_round_trip_of_a_net_with_other_settings(tmp_path):
     for name, value in net.state_dict().items():
         assert torch.equal(back.state_dict()[name], value.half().float() if value.is_floating_point() else value), name
     assert ResNet34(weights=tmp_path/"n.safetensors", width=2).width == 2       # said again: no contradiction
-    with pytest.raises(ValueError, match="have norm='group', not 'layer'"):
-        ResNet34(weights=tmp_path/"n.safetensors", norm="layer")
+    given = {"in_channels": 1, "width": 2, "norm": "group", "pool": "max", "residual": False}
+    assert ResNet34(weights=tmp_path/"n.safetensors", **given).architecture() == net.architecture()
+    for name, other in {"in_channels": 3, "width": 64, "norm": "batch", "pool": "avg", "residual": True}.items():  # what a new net has
+        with pytest.raises(ValueError, match=f"have {name}={given[name]!r}, not {other!r}: leave {name} out"):
+            ResNet34(weights=tmp_path/"n.safetensors", **{name: other})
+
+
+def test_a_description_of_another_net_than_the_weights(tmp_path):
+    net = ResNet18(5, width=2)
+    for name, other in {"num_classes": 4, "in_channels": 1, "width": 3, "norm": "layer", "residual": False, "whitening": True}.items():
+        write_weights(tmp_path/"w.safetensors", net.state_dict(), **{**net.architecture(), name: other})
+        with pytest.raises(DataError, match="doesn't hold the weights of the resnet18 that it describes"):
+            ResNet18(weights=tmp_path/"w.safetensors")
 
 
 def test_names_and_paths():

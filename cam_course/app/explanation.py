@@ -40,10 +40,12 @@ def find_net(
     that name), "cifar10_jpeg" (shipped), a run folder, a .safetensors file of `write_weights`, or a module, which is taken
     to want ImageNet's normalization and 224 px. Raises `ValueError`, `FileNotFoundError`, `DataError`, `ConnectionError`.
     """
-    if isinstance(model, PhotoNet):
-        return model
     if isinstance(model, nn.Module):
         return _module_net(model, scores)
+    if scores is not None:
+        raise ValueError(f"scores={scores!r} is for a module alone, and this net says itself where its scores are: leave scores out")
+    if isinstance(model, PhotoNet):
+        return model
     path = Path(model).expanduser() if isinstance(model, str | Path) else bare_model(model)  # which refuses the rest
     if str(model) in SHIPPED or path.suffix == ".safetensors":
         return _file_net(model if str(model) in SHIPPED else path)

@@ -226,7 +226,7 @@ def _how_to_go_on(folder: Path) -> Iterator[None]:
             raise
         raise OSError(error.errno, f"{error.strerror}. Put this right, then {remedy}", error.filename) from error
     except RuntimeError as error:
-        if not many or not re.search(r"gloo|nccl|peer|connection|socket|store", str(error), re.IGNORECASE):
+        if not many or not re.search(r"\b(gloo|nccl\w*|peer|connections?|sockets?|(tcp)?store)\b|processgroup", str(error), re.IGNORECASE):
             raise
         raise ProcessLost(f"another process of this training has ended; {remedy}") from error
 

@@ -30,8 +30,8 @@ from tqdm.auto import tqdm
 
 from ..base.checkpoints import Checkpoints, lock_folder
 from cam_course.base.core import (
-    ChosenPrecision, DataError, check_flag, check_number, get_device, get_rng_state, memory_format, preserved,
-    resolve_precision, set_rng_state, write_text,
+    ChosenPrecision, DataError, check_flag, check_number, finest_float, get_device, get_rng_state, memory_format,
+    preserved, resolve_precision, set_rng_state, write_text,
 )
 from ..base.weights import write_weights
 from ..data import LoadedBatches, opened
@@ -193,7 +193,8 @@ def _load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
 class Trainer:
     """Train `model` on `train`, measure it on `test` after each epoch, and be able to go on after any interruption.
 
-    Any `nn.Module` from images to logits, any torch optimizer on its parameters, any scheduler (`_scheduler_interval`).
+    Any `nn.Module` from images to logits, any torch optimizer on its parameters, any scheduler: torch's
+    OneCycleLR and CyclicLR, and one whose `per_batch` is true, step after each batch, all others after each epoch.
     `fit()` returns the `History`; afterwards the model holds the final weights (the averaged ones with `ema_decay`, the
     best ones with `keep_best`). Parts that are in eval mode (`bn.eval()`) stay so; a net that is so as a whole is trained.
 
@@ -254,8 +255,9 @@ class Trainer:
         weights = None if class_weights is None else torch.as_tensor(class_weights).float().to(self.device)
         self.loss_fn = partial(F.cross_entropy, weight=weights, label_smoothing=label_smoothing)
         self.transform = Compose(transform) if isinstance(transform, list | tuple) else transform
-        self.normalize = normalize or (_as_it_is if isinstance(train, LoadedBatches) else Normalize.of(train))
         self.normalizes_all = normalize is not None
+        if normalize is None: normalize = _as_it_is if isinstance(train, LoadedBatches) else Normalize.of(train)
+        self.normalize = normalize
         self.ema = _averaged(model, ema_decay) if ema_decay else None
         self.compile = _pays(self.device) or self.compiler is not None if compile is None else compile
         self.checkpoints = Checkpoints(self.run_dir / "checkpoints") if self.run_dir else None
@@ -282,7 +284,8 @@ class Trainer:
         """Load the newest whole checkpoint of `run_dir`; False if there is none.
 
         Raises `DataError` for one that doesn't fit: each argument that the next step depends on must be as it was, or
-        the message names it. What may change is listed in `_MAY_CHANGE`.
+        the message names it. What may change: epochs, which may grow, early_stopping, device, precision="auto", compile, run_dir,
+        checkpoint_seconds, about, callbacks and progress.
         """
         state = self.checkpoints.latest() if self.checkpoints else None
         if state is not None:
@@ -712,8 +715,10 @@ def _batches(trainer: Trainer, start: int, share: tuple[int, int]) -> Iterator[t
     for x, y in t.train.epoch(t.seed, t.epoch, start):
         if y.device.type == "cpu" and not 0 <= int(y.min()) <= int(y.max()) < t.outputs:
             raise ValueError(f"train: labels go from {int(y.min())} to {int(y.max())}, but the net has {t.outputs} outputs, for 0 to {t.outputs - 1}")
+        if parts > len(y):
+            raise ValueError(f"train: a batch of {len(y)} can't be shared by {parts} processes: make the DataLoader with drop_last=True")
         if parts > 1:
-            x, y = (tree_map_only(Tensor, lambda v: v.chunk(parts)[rank], part) for part in (x, y))
+            x, y = (tree_map_only(Tensor, lambda v: v.tensor_split(parts)[rank], part) for part in (x, y))
         yield moved(t.normalize(moved(x, t.device)), t.device, t.memory_format), y.to(t.device, non_blocking=True)
 
 
@@ -752,7 +757,7 @@ def _agreed(trainer: Trainer, value: float) -> float:
         return value
     from accelerate.utils import broadcast
 
-    return broadcast(torch.tensor([value], dtype=torch.float64, device=trainer.device)).item()
+    return broadcast(torch.tensor([value], dtype=finest_float(trainer.device), device=trainer.device)).item()
 
 # %% ../../nbs/app/trainer.ipynb #fa2fcce7
 def _bar(trainer: Trainer, batches: Iterator, start: int, total: int) -> Iterable:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .core import check_choice
+from .core import check_choice, check_number
 from .figures import Interactive
 from .rendering import as_rgb, enlarge, heat_map, image_strip
 
@@ -23,7 +23,7 @@ def _enlarged(
     cam: np.ndarray,  # (h, w)
     size: tuple[int, int],  # (H, W)
 ) -> np.ndarray:  # (H, W) float32
-    "Bilinear interpolation as `rendering.stretch_contrast`, computed in float64: what the figure's JavaScript computes, bit for bit."
+    "Bilinear interpolation as `rendering.enlarge_map`, computed in float64: what the figure's JavaScript computes, bit for bit."
     cam = np.asarray(cam, dtype=np.float64)
     (r0, r1, fr), (c0, c1, fc) = (_cells_under(n, many) for n, many in zip(cam.shape, size, strict=True))
     top = cam[r0][:, c0]*(1 - fc) + cam[r0][:, c1]*fc
@@ -56,6 +56,11 @@ class CamExplorer(Interactive):
     target: int = 0  # class
     opacity: float = 0.5
     shared: bool = True  # one scale for all classes of a layer, the highest peak; False: each its own
+
+    def __post_init__(self) -> None:
+        for name, there in (("image", self.titles), ("layer", self.layers), ("target", self.names)):
+            check_number(name, getattr(self, name), 0, len(there) - 1, integer=True)
+        check_number("opacity", self.opacity, 0, 1)
 
     def cam(self) -> np.ndarray:
         "The map that is shown, (h, w) in [0, 1]."

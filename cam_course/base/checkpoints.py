@@ -121,7 +121,10 @@ def read_tensors(
 
 # %% ../../nbs/base/checkpoints.ipynb #09ckpt01
 def save_checkpoint(path: str | Path, state: Any) -> None:
-    "Write `state` (see `_pack_state`) to `path`, atomically, with its hash."
+    """Write `state` to `path`, atomically, with its hash: nested dicts, lists, tuples (which become lists), numbers, strings, None, tensors.
+
+    Raises `TypeError` naming anything else.
+    """
     skeleton, tensors = _pack_state(state)
     write_tensors(path, tensors, "state", json.dumps(skeleton))
 

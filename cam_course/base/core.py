@@ -225,6 +225,20 @@ def _bf16_unit() -> str | None:
         return "with AVX-512's bf16 instructions" if getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() else None
     return None
 
+# %% ../../nbs/base/core.ipynb #c0f64fn1
+def finest_float(
+    device: str | torch.device,
+) -> torch.dtype:
+    "float64; float32 on a device that has no float64 (Apple's GPUs)."
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
+
+
+def in_float64(
+    x: Tensor,
+) -> Tensor:  # float64, on the device of x, or on the CPU if that one has no float64
+    "Numbers for a computation that needs all their digits."
+    return (x if finest_float(x.device) == torch.float64 else x.cpu()).double()
+
 # %% ../../nbs/base/core.ipynb #1a70c7b2
 _REGISTER = 16  # float32 numbers in the widest vector register (AVX-512)
 

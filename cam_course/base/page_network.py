@@ -38,7 +38,7 @@ class _Numbers:
 
     def add(self, values: Tensor, scales: Tensor | None = None) -> dict[str, Any]:  # what the description says of them
         "As bytes or 16 bits where no digit is lost, else as float32; `scales` multiply each output channel."
-        rows = values.detach().float().flatten(1).numpy()
+        rows = values.detach().float().flatten(1).cpu().numpy()
         packed = _as_bytes(rows) or _as_rows(rows) or _as_halves(rows) or (rows, {"type": "f32"})
         told = self._put(*packed)
         if "scale" in told and scales is not None:
@@ -52,7 +52,7 @@ class _Numbers:
 
     def floats(self, values: Tensor) -> dict[str, Any]:
         "As float32, whatever they are."
-        return self._put(values.detach().float().flatten().numpy(), {"type": "f32"})
+        return self._put(values.detach().float().flatten().cpu().numpy(), {"type": "f32"})
 
     def _put(self, array: np.ndarray, about: dict[str, Any]) -> dict[str, Any]:
         at = len(self.data)
@@ -129,39 +129,60 @@ class _Graph:
 # %% ../../nbs/base/page_network.ipynb #96b849dd
 def network_file(
     net: nn.Module | Mapping[str, Tensor],  # a ResNet of this course, its `state_dict()`, or a `MobileNetV2`
-    about: Mapping[str, Any] | None = None,  # mean, std, class_names, image_size, norm, pool; None: `net.about`
+    about: Mapping[str, Any] | None = None,  # mean, std, class_names, image_size; None: `net.about`
 ) -> bytes:  # four bytes of length, a description as JSON, the numbers
     """A trained network as a page reads it. Batch norms become a scale and a shift for each channel.
 
-    Numbers are kept as they are: in 8 or 16 bits where they fit, in 32 elsewhere. Raises `ValueError` for a network with another
-    normalization, which depends on the picture and can't become part of the weights.
+    Numbers are kept as they are: in 8 or 16 bits where they fit, in 32 elsewhere. How a net is built, and the eps of its norms,
+    it says itself; of a `state_dict()` `about` says norm, pool and residual, and eps is torch's 1e-5. Raises `ValueError` for a
+    network with another normalization, which depends on the picture and can't become part of the weights, and for an `about`
+    of another net.
     """
     told = dict(getattr(net, "about", {}) if about is None else about)
     if missing := [name for name in ("mean", "std", "class_names") if name not in told]:
         raise ValueError(f"about says nothing of {missing[0]!r}: give about={{'mean': ..., 'std': ..., 'class_names': ...}}")
     if isinstance(net, MobileNetV2):
         return _mobilenet_file(net, told)
-    state = net if isinstance(net, Mapping) else net.state_dict()
-    if not {"layer1.0.conv1.weight", "fc.weight"} <= state.keys():
+    state = net if isinstance(net, Mapping) else net.state_dict() if hasattr(net, "architecture") else {}
+    stem = state.get("conv1.weight", state.get("conv1.0.weight"))
+    if stem is None or stem.shape[-1] != 3 or not {"layer1.0.conv1.weight", "fc.weight"} <= state.keys():
         raise ValueError(f"{type(net).__name__} is no ResNet of this course and no MobileNetV2: only those can be written for a page")
-    return _resnet_file({name: v.cpu() for name, v in state.items()}, told)
+    eps = {}
+    if isinstance(net, nn.Module):
+        told |= {name: net.architecture()[name] for name in ("norm", "pool", "residual")}
+        eps = {name: part.eps for name, part in net.named_modules() if isinstance(part, nn.BatchNorm2d)}
+    _check_about(told, stem.shape[1], len(state["fc.weight"]))
+    return _resnet_file({name: v.cpu() for name, v in state.items()}, told, eps)
 
 
-def _folded(state: Mapping[str, Tensor], norm: str) -> tuple[Tensor, Tensor]:
+def _check_about(about: dict[str, Any], channels: int, classes: int) -> None:
+    "`ValueError` for a net that a page can't feed, or a description that isn't its."
+    check_number("image_size", about.get("image_size", 32), 8, integer=True)
+    if not channels == len(about["mean"]) == len(about["std"]) == 3:
+        raise ValueError(f"a page gives red, green and blue: the net takes {channels} channels, about has {len(about['mean'])} of mean and "
+                         f"{len(about['std'])} of std")
+    if len(about["class_names"]) != classes:
+        raise ValueError(f"about has {len(about['class_names'])} class_names, the net {classes} scores")
+
+
+_TORCHS_EPS = 1e-5  # of its batch norms, where nothing else is said
+
+
+def _folded(state: Mapping[str, Tensor], norm: str, eps: float) -> tuple[Tensor, Tensor]:
     "A batch norm that has seen its data: y = scale*x + shift."
     if f"{norm}.running_var" not in state:
         raise ValueError(f"{norm} is no batch norm: a normalization that depends on the picture can't become part of the weights")
-    scale = state[f"{norm}.weight"].double()/(state[f"{norm}.running_var"].double() + 1e-5).sqrt()
+    scale = state[f"{norm}.weight"].double()/(state[f"{norm}.running_var"].double() + eps).sqrt()
     return scale, state[f"{norm}.bias"].double() - scale*state[f"{norm}.running_mean"].double()
 
 
-def _resnet_file(state: Mapping[str, Tensor], about: dict[str, Any]) -> bytes:
+def _resnet_file(state: Mapping[str, Tensor], about: dict[str, Any], eps: Mapping[str, float]) -> bytes:
     plain = about.get("norm") == "none"
     graph = _Graph(about.get("image_size", 32), about["mean"], about["std"])
 
     def conv(name: str, norm: str, source: str, stride: int = 1, low: float | None = 0.0) -> str:
         weight = state[f"{name}.weight"]
-        scale, shift = (None, state[f"{name}.bias"]) if plain else _folded(state, norm)
+        scale, shift = (None, state[f"{name}.bias"]) if plain else _folded(state, norm, eps.get(norm, _TORCHS_EPS))
         return graph.conv(name, source, weight, shift, scale, stride=stride, pad=weight.shape[-1]//2, low=low)
 
     if "conv1.weight" in state:

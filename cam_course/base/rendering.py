@@ -113,13 +113,13 @@ def overlay(
     "Blend `cam` over `image`: (1 - opacity)*image + opacity*heat map, with no brightening afterwards."
     check_number("opacity", opacity, 0, 1)
     picture = as_rgb(image)
-    heat = heat_map(stretch_contrast(cam, picture.shape[:2]), cmap)
+    heat = heat_map(enlarge_map(cam, picture.shape[:2]), cmap)
     if picture.dtype == np.uint8:
         return np.rint((1 - opacity)*picture.astype(np.float64) + opacity*heat).astype(np.uint8)
     return ((1 - opacity)*picture + opacity*(heat/255)).astype(np.float32)
 
 # %% ../../nbs/base/rendering.ipynb #e97f46f7
-def stretch_contrast(
+def enlarge_map(
     cam: Tensor | np.ndarray,  # (h, w)
     size: tuple[int, int],  # (H, W)
 ) -> np.ndarray:  # (H, W) float32

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .core import check_number, preserved
+from .core import check_number, in_float64, preserved
 
 # %% ../../nbs/base/target_layers.ipynb #d00r0b02
 def bare_model(model: Any, layers: bool = False, gradients: bool = False) -> nn.Module:
@@ -183,8 +183,8 @@ def spatial_layers(
 ) -> list[SpatialLayer]:  # in the order in which the modules finish: the last entry is the deepest
     """Run one image through `model` and list every module that returns a map and is called once.
 
-    A map is a 4-D tensor, one for each image, whose height and width behave as space when the image changes at one place
-    (see `_layout`): channels first, or channels last. The model comes back as it was lent (mode, hooks, gradients, random
+    A map is a 4-D tensor, one for each image, whose height and width behave as space when the image changes at one place:
+    channels first, or channels last. The model comes back as it was lent (mode, hooks, gradients, random
     numbers). Raises `TypeError` for a traced or quantized model.
     """
     return [seen.layer for seen in _trace(model, input_tensor) if seen.is_map]
@@ -355,8 +355,8 @@ def _layout(output: Tensor) -> str:
     change = (output[1:].float() - output[:1].float()).abs()
     down, across = [0.0], [0.0]  # by axis: how far the change moves from top to bottom, and from left to right
     for axis in range(1, output.ndim):
-        weight = change.flatten(1).view_as(change).sum([k for k in range(1, output.ndim) if k != axis]).double()
-        place = torch.linspace(0, 1, output.shape[axis], device=output.device, dtype=torch.float64)
+        weight = in_float64(change.flatten(1).view_as(change).sum([k for k in range(1, output.ndim) if k != axis]))
+        place = torch.linspace(0, 1, output.shape[axis], device=weight.device, dtype=torch.float64)
         total = weight.sum(1)
         middle = torch.where(total > 0, (weight*place).sum(1)/total.clamp(min=1e-300), 0.5)
         top, bottom, left, right = middle.tolist()
@@ -495,14 +495,14 @@ def _grid(tokens: int, image_size: Tensor | int | tuple[int, int]) -> tuple[int,
 # %% ../../nbs/base/target_layers.ipynb #d00r0c01
 Reshape = Callable[[Tensor], Tensor] | None  # from what a layer gives to a map (N, C, h, w), as in grad-cam
 
-_LAYOUTS: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
+_LAYOUTS: weakref.WeakKeyDictionary[nn.Module, Any] = weakref.WeakKeyDictionary()  # model -> layer (weakly, too) -> (name, form) -> layout
 
 
 def known_layouts(model: nn.Module, layers: Mapping[str, nn.Module], x: Tensor) -> dict[str, str]:
     "By name of the layer its layout, \"first\" where it isn't clear. Looked at once for a model, a layer and a size of image."
-    known, form = _LAYOUTS.setdefault(model, {}), (tuple(x.shape[1:]), x.device.type == "meta")
-    missing = [name for name, module in layers.items() if (name, id(module), form) not in known]
+    known, form = _LAYOUTS.setdefault(model, weakref.WeakKeyDictionary()), (tuple(x.shape[1:]), x.device.type == "meta")
+    missing = [name for name, module in layers.items() if (name, form) not in known.get(module, {})]
     if missing:
         seen = {s.layer.name: s.layout if s.images == 1 else "first" for s in _trace(model, x, missing)}
-        known.update({(name, id(layers[name]), form): seen.get(name, "first") for name in missing})
-    return {name: known[name, id(module), form] for name, module in layers.items()}
+        for name in missing: known.setdefault(layers[name], {})[name, form] = seen.get(name, "first")
+    return {name: known[module][name, form] for name, module in layers.items()}

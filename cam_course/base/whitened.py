@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import DataError, check_number
+from .core import DataError, check_number, in_float64
 from .weights import read_weights
 
 # %% ../../nbs/base/whitened.ipynb #91fb0fb6
@@ -31,7 +31,7 @@ def _eigen_patches(
     stride: int = 2,
 ) -> tuple[Tensor, Tensor]:  # eigenvalues (K,), largest first; eigenvectors as patches (K, C, size, size)
     "Principal components of the patches: the eigendecomposition of their second-moment matrix."
-    rows = _patches(x.double(), size, stride)
+    rows = _patches(in_float64(x), size, stride)
     values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
     return values.flip(0), vectors.T.flip(0).reshape(-1, x.shape[1], size, size)
 
@@ -93,6 +93,7 @@ class WhitenedNet(nn.Module):
         self.stage2 = _stage(width, 3 * width)
         self.stage3 = _stage(3 * width, 6 * width)
         self.fc = nn.Linear(6 * width, num_classes, bias=False)
+        self.about: dict[str, Any] = {}  # what a file of weights said of them: see `trained`
 
     @classmethod
     def trained(
