@@ -229,7 +229,8 @@ def _iterates(
     images = _check_pixels(images)
     images = images.to(next(net.model.parameters(), images).device)
     eps = _check_size("eps", eps)
-    alpha = _check_size("alpha", alpha, low_open=eps > 0)  # steps of 0 attack nothing, and would look like robustness
+    moves = eps > 0 and not random_start  # else steps of 0 attack nothing, and would look like robustness
+    alpha = _check_size("alpha", alpha, low_open=moves)
     steps = int(check_number("steps", steps, 1, integer=True))
     classes, sign = _aims(images, labels, targets)
     low, high = pixel_bounds(images, eps)

@@ -477,8 +477,6 @@ def load_data(
     "Load training and test images. Raises `ValueError` for an unknown name; else as `load_cifar10` and `from_folder`."
     if root is not None and dataset != "cifar10":
         raise ValueError(f"root={str(root)!r} is for 'cifar10' alone: leave it out, or give the folder as the data set")
-    if source != "auto" and dataset != "cifar10":
-        raise ValueError(f"source={source!r} is for 'cifar10' alone: leave it out")
     if root is not None and not Path(root).expanduser().exists():
         remedy = "give a folder that holds CIFAR-10, or leave it out (then caches are searched, or it is downloaded)"
         raise FileNotFoundError(f"{remedy}: there is no {str(root)!r}")

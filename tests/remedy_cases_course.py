@@ -181,13 +181,6 @@ case("its label has shape {}: give one whole number", lambda: taken(BYTES, F.one
 case("its label is {}: give a whole number", lambda: taken(BYTES, [0.5, 1.0]), lambda _: taken(BYTES, [1.0, 2]))
 
 
-@follows("source={} is for 'cifar10' alone: leave it out")
-def source_of_other_data():
-    given = {"source": "hub"}
-    yield lambda: load_data("shapes", n_train=20, n_test=20, **given)
-    assert len(load_data("shapes", n_train=20, n_test=20)[0]) == 20
-
-
 @follows("a 32-bit image (mode {}) has no known range: save it with 8 or 16 bits, or give image.convert('L') if it goes from 0 to 255")
 def wide_pictures():
     values = 255*IMAGES[0, 0].numpy()
