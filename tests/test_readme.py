@@ -39,7 +39,11 @@ def test_the_picture_is_that_of_its_first_lines(tmp_path):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("empty")
-    shutil.copy(ROOT/"cam_course"/"photos"/"cat_chelsea.jpg", folder/"my_picture.jpg")
+    photos = ROOT/"cam_course"/"photos"
+    shutil.copy(photos/"cat_chelsea.jpg", folder/"my_picture.jpg")
+    for kind, file in (("cats", "cat_chelsea.jpg"), ("others", "teddy.jpg")):
+        (folder/"my_pictures"/kind).mkdir(parents=True)
+        shutil.copy(photos/file, folder/"my_pictures"/kind)
     return folder
 
 
@@ -59,6 +63,6 @@ def test_code_runs_where_it_is_pasted(folder, language, code):
 
 
 def test_every_block_of_code_is_tried():
-    assert [language for language, _ in BLOCKS] == ["bash", "python", "python", "python", "bash"]
+    assert [language for language, _ in BLOCKS] == ["bash", "python", "python", "python", "python", "python", "bash"]
     tried = "".join(code for _, code in BLOCKS)
     assert not [large for large in SMALL if large not in tried], "SMALL names what README.md no longer says"
