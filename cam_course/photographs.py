@@ -96,10 +96,11 @@ def _class_index(name: str, class_names: Sequence[str]) -> int:
     if len(found) > 1:
         raise ValueError(f"class {name!r} is {len(found)} classes: give the number, {' or '.join(map(str, found))}")
     if not found:
-        near = get_close_matches(name.casefold(), list(bearers), n=3)
+        words = [one for one in bearers if name.casefold() in one.split() and "," not in one]
+        near = words[:3] or get_close_matches(name.casefold(), list(bearers), n=3)
         near = [n for k in near for n in class_names[bearers[k][0]].split(", ") if n.casefold() == k] or near
-        hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"give a name such as {class_names[-1]!r}"
-        raise ValueError(f"unknown class {name!r}: {hint} Or a number from 0 to {len(class_names) - 1}")
+        hint = f"did you mean {', '.join(map(repr, near))}? Or give" if near else f"give a name such as {class_names[-1]!r}, or"
+        raise ValueError(f"unknown class {name!r}: {hint} a number from 0 to {len(class_names) - 1}")
     return found[0]
 
 # %% ../nbs/29_photographs.ipynb #a80e5ba0

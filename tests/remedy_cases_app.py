@@ -42,7 +42,7 @@ from cam_course.base.checkpoints import Checkpoints
 from cam_course.base.core import create_run_dir
 from cam_course.base.weights import read_weights, write_weights
 from cam_course.data import shapes
-from cam_course.photographs import shipped_photographs
+from cam_course.photographs import PhotoNet, shipped_photographs
 from cam_course.resnet import ResNet18
 from cam_course.training import History
 from cam_course.transforms import Cutout, Normalize
@@ -275,6 +275,37 @@ def saved_before():
     assert found.save(file, **{part("say (.*)=True", said): True}) == file
     file.rename(file.with_name("moved.png"))
     assert found.save(file).exists()
+
+
+@follows("{}: only PNG is written: give {}")
+def saved_as_another_kind():
+    found, file = explain(pictures()/"cat.png", pattern()), room()/"map.jpg"
+    said = yield lambda: found.save(file)
+    assert found.save(quoted(said)[1]) == file.with_suffix(".png")
+
+
+@follows("there is no folder {}: make it first")
+def saved_nowhere():
+    found, file = explain(pictures()/"cat.png", pattern()), room()/"maps"/"map.png"
+    said = yield lambda: found.save(file)
+    Path(quoted(said)[0]).mkdir()
+    assert found.save(file).exists()
+
+
+@follows("{} is no file of `write_weights` (.safetensors): load the network yourself, and give the module")
+def a_file_of_torch_s():
+    file = room()/"net.pth"
+    torch.save(ResNet18(4, width=2), file)
+    yield lambda: find_net(file)
+    assert len(find_net(torch.load(file, weights_only=False)).class_names) == 4
+
+
+@follows("{} doesn't take 3x224x224 ({}): say what it takes, by PhotoNet(net, class_names, normalize, size=...)")
+def a_net_for_small_pictures():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4*30*30, 2))
+    yield lambda: explain(pictures()/"cat.png", net)
+    named = PhotoNet(net, ("a", "b"), Normalize((0.5,)*3, (0.2,)*3), size=32)
+    assert explain(pictures()/"cat.png", named).answer in "ab"
 
 
 @follows("no pictures: name at least one, such as cat.jpg")

@@ -441,7 +441,7 @@ def two_cranes():
     assert [birds().index(k) for k in part("give the number, (.*)", said).split(" or ")] == [0, 1]
 
 
-@follows("give a name such as {}")
+@follows("give a name such as {}, or")
 def unknown_class():
     said = yield lambda: birds().index("zzzzzz")
     assert birds().index(part("give a name such as '(.*?)'", said)) == 2

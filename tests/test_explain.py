@@ -246,6 +246,7 @@ def test_a_run_folder(tmp_path):
 def test_classes_by_name_and_number(net):
     assert net.index("tabby, tabby cat") == net.index("Tabby cat") == net.index("tabby") == net.index("282") == net.index(282)
     with pytest.raises(ValueError, match="unknown class 'tiger cats': did you mean 'tiger cat'"): net.index("tiger cats")
+    with pytest.raises(ValueError, match="did you mean 'tabby cat', 'tiger cat', 'Persian cat'[?] Or give a number"): net.index("cat")
     with pytest.raises(ValueError, match="'crane' is 2 classes: give the number, 135 or 518"): net.index("crane")
     for wrong in ("1001", "-1", 1001, "", "q"*300):
         with pytest.raises(ValueError, match=r"unknown class .*from 0 to 1000"): net.index(wrong)

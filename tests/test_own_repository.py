@@ -114,6 +114,15 @@ def test_followed_word_for_word_it_ends_in_a_repository_that_passes(followed):
     assert f"meets all {len(READING)} rules" in printed and printed.count("moves by up to 4 px") == 1
 
 
+def test_what_a_readme_leaves_open_is_said(mine):
+    def said() -> str: return next(f.why for f in check_repository(mine).findings if f.rule == "README answers")
+    assert "still to fill in: Trained on ... images, github.com/YOU/, (your sentences)" in said()
+    file = mine/"README.md"
+    text = file.read_text().replace("(Trained on ... images of ..., width ...: what was less than everything)", "All images, width 64.")
+    file.write_text(text.replace("github.com/YOU/", "github.com/ada/").replace("(your sentences)", "The ears say cat."))
+    assert said().endswith("3 pictures")
+
+
 def test_the_chapter_says_nothing_of_the_library_in_the_students_files():
     for name, text in student.typed(chapter()).items(): assert "cam_course" not in text and "cam-course" not in text, name
 

@@ -51,6 +51,8 @@ def find_net(
         return _file_net(model if str(model) in SHIPPED else path)
     if (path/"config.json").is_file() or (len(path.parts) > 1 and path.is_dir()):
         return _run_net(path)
+    if path.suffix and path.is_file():
+        raise ValueError(f"{str(model)!r} is no file of `write_weights` (.safetensors): load the network yourself, and give the module")
     name = str(model)
     return imagenet_net(name.removeprefix("torchvision/"), "torchvision" if name.startswith("torchvision/") else None)
 
@@ -59,8 +61,13 @@ def _module_net(model: nn.Module, scores: Scores) -> PhotoNet:
     "Somebody's own network; its classes are numbers."
     x = next(model.parameters(), torch.zeros(0)).new_zeros(1, 3, 224, 224)
     net = ScoringNet(model, scores, layers=True, gradients=True)
-    with eval_mode(net), torch.no_grad():
-        names = tuple(f"class {k}" for k in range(net(x).shape[1]))
+    try:
+        with eval_mode(net), torch.no_grad():
+            classes = net(x).shape[1]
+    except RuntimeError as error:
+        raise ValueError(f"{type(net.model).__name__} doesn't take 3x224x224 ({error}): say what it takes, by "
+                         "PhotoNet(net, class_names, normalize, size=...)") from error
+    names = tuple(f"class {k}" for k in range(classes))
     return PhotoNet(net.model, names, source=type(net.model).__name__, scores=scores)
 
 # %% ../../nbs/app/explanation.ipynb #75113f41
@@ -128,8 +135,12 @@ class Explanation:
         path: str | Path,  # ends in .png
         overwrite: bool = False,  # False: a file that is there is an error
     ) -> Path:
-        "Write the figure as PNG. Raises `FileExistsError`."
+        "Write the figure as PNG. Raises `FileExistsError`, `FileNotFoundError` for a folder that isn't there, `ValueError` for another kind of file."
         path = Path(path)
+        if path.suffix.lower() != ".png":
+            raise ValueError(f"{str(path)!r}: only PNG is written: give {str(path.with_suffix('.png'))!r}")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {str(path.parent)!r}: make it first")
         if path.exists() and not overwrite:
             raise FileExistsError(f"{str(path)!r} exists: move it, give another path, or say overwrite=True")
         figure = self.plot()

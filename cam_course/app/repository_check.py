@@ -455,6 +455,9 @@ def _layer(repo: _Repository) -> str:
     return ", ".join(f"{name}, {at}" for name, at in found.items())
 
 # %% ../../nbs/app/repository_check.ipynb #rc0readme
+_TO_FILL_IN = ("Trained on ... images", "github.com/YOU/", "(your sentences)")  # what the chapter's README leaves to its author
+
+
 def _readme(repo: _Repository) -> str:
     text = repo.readme
     lacking = [name for name in ("resnet.py", "utils.py", "main.py") if name not in text.replace("utils/", "utils.py")]
@@ -465,7 +468,8 @@ def _readme(repo: _Repository) -> str:
     if gone := [n for n in named if not re.match(r"https?:", n) and not (repo.folder / n.split("?")[0].lstrip("/")).is_file()]:
         raise NotMet(f"README.md shows {gone[0]}, which is not in the repository: add the file")
     if len(named) < 2: raise NotMet(f"README.md shows {len(named)} pictures: show the misclassified images and their Grad-CAMs")
-    return f"links, log, {len(named)} pictures"
+    unwritten = [words for words in _TO_FILL_IN if words in text]
+    return f"links, log, {len(named)} pictures" + (f"; still to fill in: {', '.join(unwritten)}" if unwritten else "")
 
 # %% ../../nbs/app/repository_check.ipynb #rc0rules1
 REPOSITORY_RULES: dict[str, Callable[[_Repository], str]] = {
