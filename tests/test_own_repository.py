@@ -420,7 +420,7 @@ def test_a_trial_finds_what_reading_can_not(what, mine):
     file, old, new, words = TRIED[what]
     sub(mine, file, old, new)
     assert not broken(mine), "reading sees nothing"
-    seconds = 20 if what == "an endless import" else 300
+    seconds = 10 if what == "an endless import" else 300
     found = broken(mine, run=True, seconds=seconds)     # where time is short, a slow machine may miss the other trial too
     assert any(words in why for why in found.values()) and (len(found) == 1 or what == "an endless import"), found
 

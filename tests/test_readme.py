@@ -13,7 +13,8 @@ TEXT = (ROOT/"README.md").read_text(encoding="utf-8")
 ABOUT = readme.settings(ROOT)
 BLOCKS = re.findall(r"```(python|bash)\n(.*?)```", TEXT, re.S)
 SMALL = {"width=16, epochs=3": "width=4, epochs=1, n_train=200, n_test=100", "shapes(10_000)": "shapes(300)",
-         "--width 16 --epochs 3": "--width 4 --epochs 1 --n-train 200 --n-test 100", 'weights="DEFAULT"': "weights=None"}
+         "--width 16 --epochs 3": "--width 4 --epochs 1 --n-train 200 --n-test 100", 'weights="DEFAULT"': "weights=None",
+         "num_iter=200": "num_iter=20", "ResNet18(width=16)": "ResNet18(width=4)"}
 
 
 def test_links_are_absolute_and_lead_to_what_is_there():
