@@ -22,11 +22,12 @@ import prose
 import pytest
 import readme
 import stamps
+import student
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = stamps.notebooks()
 SETTINGS = readme.settings(ROOT)
-each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)   # for what takes its time; a rule looks at all
+FOLLOWED = chapters.chapter(student.OWN)   # test_own_repository runs it, and looks at what it leaves
 load = functools.cache(stamps.load)   # of all rules: they only read
 Rule = Callable[[Path, dict], Iterator[str]]
 
@@ -407,7 +408,7 @@ def test_a_failing_cell_leaves_the_file_alone(tmp_path):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-@each
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p != FOLLOWED], ids=lambda p: p.stem)
 def test_runs_at_smoke_scale(path, monkeypatch, warm_kernels):
     """Every cell, on `shapes`, in an empty folder, without a data set and without the network. No function of the library
     runs that the notebook's hash misses."""

@@ -95,11 +95,23 @@ def sub(folder: Path, name: str, old: str, new: str) -> None:
 # ---- the chapter, followed
 
 @pytest.fixture(scope="module")
-def followed(tmp_path_factory) -> tuple[Path, object]:
-    "The chapter at smoke scale in an empty folder, and what that leaves there."
-    folder = tmp_path_factory.mktemp("followed")
-    nb = execute.execute(CHAPTER, smoke=True, cwd=folder)
+def followed(tmp_path_factory, warm_kernels) -> tuple[Path, object]:
+    "The chapter at smoke scale in an empty folder, offline and without a data set, and what that leaves there."
+    folder, before = tmp_path_factory.mktemp("followed"), CHAPTER.read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.delenv("CAM_COURSE_DATA", raising=False)
+        if warm_kernels: patch.setenv("JUPYTER_PATH", warm_kernels)
+        nb = execute.execute(CHAPTER, smoke=True, cwd=folder, watch=True)
+    assert CHAPTER.read_bytes() == before
     return folder/"my-resnet", nb
+
+
+def test_its_hash_misses_nothing_that_it_runs(followed):
+    "What test_notebooks asks of every other notebook, in the same run."
+    stamp = followed[1].metadata[stamps.KEY]
+    assert stamp["code_hash"] == stamps.code_hash(stamps.load(CHAPTER)) and stamp["missed"] == []
 
 
 def test_followed_word_for_word_it_ends_in_a_repository_that_passes(followed):

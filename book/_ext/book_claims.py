@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import book_inner
@@ -102,19 +103,21 @@ def shown_lines(cell: dict) -> list[tuple[str, bool]]:
     return [(s, True) for s in printed] + [(s, False) for alt in alts for s in re.split(r"(?<=\.)\s+(?=[A-Z])", alt)]
 
 
-def statements(source: str) -> Iterator[str]:
+@cache
+def statements(source: str) -> tuple[str, ...]:
     "The lines of a cell, then its statements of several lines, each in one."
-    yield from source.splitlines()
+    lines = source.splitlines()
     try: found = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.stmt) and n.end_lineno != n.lineno]
-    except SyntaxError: return
-    for n in found: yield re.sub(r"(?<=[(\[{]) | (?=[)\]}])", "", " ".join((ast.get_source_segment(source, n) or "").split()))
+    except SyntaxError: return tuple(lines)
+    whole = (" ".join((ast.get_source_segment(source, n) or "").split()) for n in found)
+    return (*lines, *(re.sub(r"(?<=[(\[{]) | (?=[)\]}])", "", s) for s in whole))
 
 
 def evidence(cells: list[dict], at: int, wanted: str) -> tuple[str, bool]:
     """What the visible code cell nearest to cell `at` shows with `wanted` in it: what is printed or drawn, else a line of
     code; ('', False) if none does."""
     around = list(outward(cells, at))
-    lines = [x for c in around for x in shown_lines(c)] + [(s, True) for c in around for s in statements(c["source"])]
+    lines = chain((x for c in around for x in shown_lines(c)), ((s, True) for c in around for s in statements(c["source"])))
     return next(((line.strip(), code) for line, code in lines if wanted in line), ("", False))
 
 
