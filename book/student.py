@@ -27,7 +27,7 @@ fold = re.compile(r"[ \t]*<details[^>]*>\s*<summary>\s*(?:Solution|Answer)\b.*?<
 # Folds that give no solution away: they stay.
 ASIDES = ("What the notes say", "Where the rule comes from", "It never quite arrives", "Is a flat minimum a better one?",
           "How the curves are computed", "Several layers, transformers, wrapped networks", "With many weights",
-          "Negative eigenvalues, and a faster method")
+          "Negative eigenvalues, and a faster method", "Four cases that this comparison leaves out")
 kept = re.compile(rf"<details>\s*<summary>(?:{'|'.join(map(re.escape, ASIDES))})</summary>.*?</details>", re.S)
 _fence = re.compile(r"(?ms)^(`{3,}|~{3,}).*?^\1[ \t]*$")
 _open = re.compile(r"<details[^>]*>|</details>", re.I)
